@@ -1,0 +1,237 @@
+//! The two ends of the line between the engine and a node.
+//!
+//! The engine holds a `NodeLink`, the node's thread a `NodeEnd`. Templates are one slot in which
+//! the newest replaces an unread older one; blocks and verdicts are queues, because none of them
+//! may be lost. A mutex guards both: this line carries a few messages a second, never a share.
+//!
+//! This is not a queue for anything hot, and it knows no node: the simulated one uses it, and so
+//! does every other source of templates.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pow::Template;
+
+/// Wakes the engine's coordinator: called after every template and every verdict, from the node's
+/// thread, with no lock held. It must not block.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Blocks handed over and not yet taken by the node.
+///
+/// A farm finds a block every few days; a demo a few per second. Beyond this the caller keeps the
+/// block and tries again: no policy may drop one.
+pub const SUBMISSIONS_MAX: usize = 256;
+
+/// A whole block on its way to the node.
+#[derive(Clone, Debug)]
+pub struct SubmitBlock {
+    /// The caller's number, returned with the verdict.
+    pub id: u64,
+    /// The serialised block, witness included.
+    pub bytes: Arc<[u8]>,
+}
+
+/// The node's verdict about one block.
+#[derive(Clone, Debug)]
+pub struct SubmitResult {
+    /// The number of the submission that this answers.
+    pub id: u64,
+    /// What became of the block.
+    pub outcome: BlockOutcome,
+    /// When the block was handed over.
+    pub submitted: Instant,
+    /// When the verdict was known.
+    pub decided: Instant,
+}
+
+/// What a node says about a submitted block, in the words of BIP22.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockOutcome {
+    /// The block is valid and is the tip (BIP22: null).
+    Accepted,
+    /// The node has this block already.
+    Duplicate,
+    /// The block may be valid but is not on the best chain: its tip was superseded.
+    Inconclusive,
+    /// The block is not valid, with the node's reason.
+    Rejected(Cow<'static, str>),
+}
+
+impl BlockOutcome {
+    /// The string that `submitblock` answers with; `None` is its null, an accepted block.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            BlockOutcome::Accepted => None,
+            BlockOutcome::Duplicate => Some("duplicate"),
+            BlockOutcome::Inconclusive => Some("inconclusive"),
+            BlockOutcome::Rejected(reason) => Some(reason),
+        }
+    }
+}
+
+impl fmt::Display for BlockOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason().unwrap_or("accepted"))
+    }
+}
+
+/// Where a node's end takes its next block from.
+#[derive(Debug)]
+pub enum BlockSource {
+    /// A block to judge; answer it with [`NodeEnd::answer`].
+    Block {
+        /// What the engine handed over.
+        block: SubmitBlock,
+        /// When it did so.
+        submitted: Instant,
+    },
+    /// The time is over, or somebody called [`NodeEnd::nudge`].
+    Nothing,
+    /// The engine dropped its link and every block that it handed over was taken: stop.
+    Closed,
+}
+
+/// The engine's end: templates and verdicts out, blocks in. Dropping it stops the node.
+pub struct NodeLink {
+    desk: Arc<Desk>,
+}
+
+/// The node's end. Clones share the line, so that a control handle can nudge the node's thread.
+#[derive(Clone)]
+pub struct NodeEnd {
+    desk: Arc<Desk>,
+}
+
+struct Desk {
+    state: Mutex<State>,
+    node: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    template: Option<Arc<Template>>,
+    submissions: VecDeque<(SubmitBlock, Instant)>,
+    results: VecDeque<SubmitResult>,
+    waker: Option<Waker>,
+    nudged: bool,
+    closed: bool,
+}
+
+/// A new line; give one end to the engine and run the node on the other.
+pub fn link() -> (NodeLink, NodeEnd) {
+    let desk = Arc::new(Desk { state: Mutex::new(State::default()), node: Condvar::new() });
+    (NodeLink { desk: desk.clone() }, NodeEnd { desk })
+}
+
+impl NodeLink {
+    /// Sets who is woken by news, and wakes it once: something may have come before.
+    pub fn set_waker(&self, waker: Waker) {
+        self.desk.lock().waker = Some(waker.clone());
+        waker();
+    }
+
+    /// The newest template that was not taken yet.
+    pub fn try_template(&self) -> Option<Arc<Template>> {
+        self.desk.lock().template.take()
+    }
+
+    /// The next verdict, in the order in which the node decided.
+    pub fn try_result(&self) -> Option<SubmitResult> {
+        self.desk.lock().results.pop_front()
+    }
+
+    /// Hands a block to the node.
+    ///
+    /// # Errors
+    /// Returns the block when [`SUBMISSIONS_MAX`] wait already: keep it and try again.
+    pub fn submit(&self, block: SubmitBlock) -> Result<(), SubmitBlock> {
+        let mut state = self.desk.lock();
+        if state.submissions.len() >= SUBMISSIONS_MAX {
+            return Err(block);
+        }
+        state.submissions.push_back((block, Instant::now()));
+        drop(state);
+        self.desk.node.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for NodeLink {
+    fn drop(&mut self) {
+        self.desk.lock().closed = true;
+        self.desk.node.notify_one();
+    }
+}
+
+impl fmt::Debug for NodeLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeLink").finish_non_exhaustive()
+    }
+}
+
+impl NodeEnd {
+    /// Puts a template on the desk; one that nobody read yet is replaced.
+    pub fn publish(&self, template: Arc<Template>) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.template = Some(template);
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// Reports the verdict about a block.
+    pub fn answer(&self, result: SubmitResult) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.results.push_back(result);
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// Waits for a block, at most `patience` long.
+    pub fn wait(&self, patience: Duration) -> BlockSource {
+        let idle =
+            |state: &mut State| state.submissions.is_empty() && !state.nudged && !state.closed;
+        let (mut state, _) = self
+            .desk
+            .node
+            .wait_timeout_while(self.desk.lock(), patience, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.nudged = false;
+        match state.submissions.pop_front() {
+            Some((block, submitted)) => BlockSource::Block { block, submitted },
+            None if state.closed => BlockSource::Closed,
+            None => BlockSource::Nothing,
+        }
+    }
+
+    /// Ends a [`NodeEnd::wait`] of the node's thread, now or at its next call.
+    pub fn nudge(&self) {
+        self.desk.lock().nudged = true;
+        self.desk.node.notify_one();
+    }
+}
+
+impl fmt::Debug for NodeEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeEnd").finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    // A poisoned desk still holds whole values: nothing panics between two of its fields.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker();
+    }
+}
