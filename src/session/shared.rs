@@ -1,0 +1,142 @@
+//! What the machines of one shard have in common: the live jobs, the tip, the settings. Read-only
+//! for machines; the shard changes it only between two handles.
+
+use crate::job::{Job, JobIndex, JobRef};
+use alloc::sync::Arc;
+use pow::Difficulty;
+
+/// Jobs that can still be credited. At a refresh every 30 s this is half an hour on one tip, and a
+/// miner that works on an older job has ignored dozens of newer ones.
+pub const JOBS_LIVE_MAX: usize = 64;
+
+/// Tips behind the newest whose shares are still tested against the network's target: a block that
+/// late can only win in a reorganisation, and those are never deeper.
+pub const TIPS_LATE_MAX: u32 = 6;
+
+/// What holds for every connection of a listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Bytes that a miner may roll, 2 to 16.
+    pub extranonce2_size: u8,
+    /// The difficulty of a miner nobody knows yet.
+    pub start_difficulty: Difficulty,
+    /// No automatic raise goes above it.
+    pub maximum_difficulty: Difficulty,
+    /// Bits that may be granted for version rolling: what every upstream allows.
+    pub version_mask: u32,
+    /// Silence after which the present work is announced again, microseconds.
+    pub keepalive_us: u64,
+    /// Time for subscribe and authorize, microseconds.
+    pub handshake_us: u64,
+    /// Time for the first byte, microseconds.
+    pub first_byte_us: u64,
+    /// Shares of one miner remembered against repetition, on the present and the previous tip.
+    pub fingerprints_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            extranonce2_size: 4,
+            start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),
+            maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
+            version_mask: 0x1fff_e000,
+            keepalive_us: 30_000_000,
+            handshake_us: 15_000_000,
+            first_byte_us: 5_000_000,
+            fingerprints_max: 4_096,
+        }
+    }
+}
+
+/// What became of a job number that a miner named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Live, on the newest tip.
+    Current(JobIndex),
+    /// Live, but its tip was superseded: no credit, though it may still be a block.
+    Superseded(JobIndex),
+    /// Never given out, or gone.
+    Unknown,
+}
+
+/// The jobs and settings of one shard.
+#[derive(Debug)]
+pub struct Shared {
+    settings: Settings,
+    jobs: [Option<Arc<Job>>; JOBS_LIVE_MAX],
+    newest: Option<JobRef>,
+    /// The newest job that made all work before it worthless; ≤ the newest job's number.
+    clean_number: u32,
+    tip: u32,
+}
+
+impl Shared {
+    /// No job yet.
+    pub fn new(settings: Settings) -> Shared {
+        assert!((1..=16).contains(&settings.extranonce2_size), "firmware knows 1 to 16 bytes");
+        let jobs = [const { None }; JOBS_LIVE_MAX];
+        Shared { settings, jobs, newest: None, clean_number: 0, tip: 0 }
+    }
+
+    /// What holds for every connection.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes `job` the newest; only between two handles. Jobs that nobody can use any more go.
+    pub fn adopt(&mut self, job: Arc<Job>) -> JobRef {
+        let before = self.newest.map_or(0, |newest| newest.number);
+        assert!(job.number > before, "job numbers rise: {} after {before}", job.number);
+        assert!(job.tip >= self.tip, "tips rise: {} after {}", job.tip, self.tip);
+        let index = JobIndex((job.number % JOBS_LIVE_MAX as u32) as u8);
+        let newest = JobRef { index, number: job.number };
+        if job.tip != self.tip || job.replaces_coinbase_only || self.newest.is_none() {
+            self.clean_number = job.number;
+        }
+        self.tip = job.tip;
+        for slot in &mut self.jobs {
+            let late = slot.as_ref().is_some_and(|live| job.tip - live.tip > TIPS_LATE_MAX);
+            if late {
+                *slot = None;
+            }
+        }
+        self.jobs[usize::from(index.0)] = Some(job);
+        self.newest = Some(newest);
+        newest
+    }
+
+    /// The job that every miner should have.
+    pub fn newest(&self) -> Option<JobRef> {
+        self.newest
+    }
+
+    /// The job at `index`, which must come from [`Shared::find`] or [`Shared::newest`].
+    pub fn job(&self, index: JobIndex) -> &Arc<Job> {
+        self.jobs[usize::from(index.0)].as_ref().expect("an index is only given for a live job")
+    }
+
+    /// Where the job with this number stands, and whether its tip is the newest.
+    pub fn find(&self, number: u32) -> Found {
+        let index = JobIndex((number % JOBS_LIVE_MAX as u32) as u8);
+        match &self.jobs[usize::from(index.0)] {
+            Some(job) if job.number != number => Found::Unknown,
+            Some(job) if job.tip == self.tip => Found::Current(index),
+            Some(_) => Found::Superseded(index),
+            None => Found::Unknown,
+        }
+    }
+
+    /// The newest tip's number.
+    pub fn tip(&self) -> u32 {
+        self.tip
+    }
+
+    /// The number of the newest job that made all earlier work worthless: a miner that was last
+    /// given an earlier one gets the newest with `clean`.
+    pub(crate) fn clean_number(&self) -> u32 {
+        self.clean_number
+    }
+}
+
+const _: () = assert!(JOBS_LIVE_MAX <= 256, "a job's index is one byte");
