@@ -1,3 +1,19 @@
-//! farm: under construction.
+//! Many connections as one value: who has which extranonces, what they work on, what they found.
+//!
+//! Read in this order: `messages` (what crosses between the coordinator and a shard), `extranonce`
+//! (who may use which prefix), `jobs` (from a template to the bytes that miners get), `ledger`
+//! (who was credited with what), `blocks` (from a found header to the node's last word), and
+//! `coordinator`, which holds the farm's side of all of them.
+//!
+//! Each of these has two ends: one with the coordinator, which knows the farm, and one in every
+//! shard, which knows its miners and must not wait for anybody. Deliberately absent: threads,
+//! lanes, clocks and sockets (`engine`), what a single connection says (`session`), and files.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 extern crate alloc;
+
+pub mod blocks;
+pub mod extranonce;
+pub mod jobs;
+pub mod ledger;
+pub mod messages;

@@ -1,0 +1,102 @@
+//! What crosses between the coordinator and a shard. Everything here is owned data that a lane can
+//! carry; nothing is a question that somebody blocks on.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use session::{Job, Prefix, Tick};
+
+pub use crate::blocks::FoundBlock;
+pub use crate::extranonce::{Lease, PrefixRange, ShardIndex, SpaceFull};
+pub use crate::ledger::{Report, WorkerRow};
+
+/// Rows of one answer to [`ToShard::ListMiners`]: a shard with 20,000 miners answers over many
+/// turns, and its miners hear nothing of it.
+pub const MINER_ROWS_MAX: usize = 256;
+
+/// From the coordinator to a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// New work. A newer job may have replaced older ones under way.
+    Job(Arc<Job>),
+    /// The answer to [`FromShard::WantLease`].
+    Lease(Lease),
+    /// The other answer to it.
+    LeaseRefused(SpaceFull),
+    /// A report that was read, for its memory.
+    Recycled(Box<Report>),
+    /// List the connections, by [`FromShard::Miners`] under the same number.
+    ListMiners {
+        /// Returned with every row.
+        query: u64,
+    },
+    /// Stop accepting, answer what was read, close all, then say [`FromShard::Drained`].
+    Drain,
+}
+
+/// From a shard to the coordinator.
+#[derive(Debug)]
+pub enum FromShard {
+    /// A header that meets its network target: travels before everything else.
+    Block(Box<FoundBlock>),
+    /// Workers' cumulative totals, once a second.
+    Report(Box<Report>),
+    /// The pool of prefixes is half empty.
+    WantLease {
+        /// How many prefixes.
+        prefixes: u32,
+    },
+    /// Prefixes that this shard does not need; they rest at the coordinator.
+    Returned(Vec<PrefixRange>),
+    /// Part of the answer to [`ToShard::ListMiners`].
+    Miners {
+        /// The number of the question.
+        query: u64,
+        /// At most [`MINER_ROWS_MAX`] connections.
+        rows: Vec<MinerRow>,
+        /// No more rows will come.
+        done: bool,
+    },
+    /// Every connection is closed and everything was sent.
+    Drained,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MinerState {
+    /// Accepted, not subscribed yet.
+    Connected,
+    /// Subscribed, no worker authorized yet.
+    Subscribed,
+    /// Subscribed and authorized: it has work, or waits for the first job.
+    Mining,
+}
+
+/// One connection as the API lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MinerRow {
+    /// The connection's number within its shard: slot and generation.
+    pub connection: u64,
+    /// The source address.
+    pub peer: IpAddr,
+    /// Where it stands.
+    pub state: MinerState,
+    /// What it says it is, cut to what the session keeps.
+    pub user_agent: Box<str>,
+    /// The first name that it authorized, empty before.
+    pub worker: Arc<str>,
+    /// Its extranonce1, once subscribed.
+    pub extranonce1: Option<Prefix>,
+    /// The difficulty that it was last told.
+    pub difficulty: f64,
+    /// Credited shares of this connection.
+    pub accepted: u64,
+    /// Refused shares of this connection.
+    pub rejected: u64,
+    /// When it was accepted.
+    pub connected: Tick,
+    /// When its newest credited share came.
+    pub last_share: Option<Tick>,
+}
