@@ -9,8 +9,12 @@ extern crate alloc;
 
 pub mod counters;
 pub mod guard;
+pub mod lane;
 pub mod ring;
+pub mod turn;
 
 pub use counters::Counters;
 pub use guard::{Guard, Panicked};
+pub use lane::Lane;
 pub use ring::{AcceptEnd, Chunk, Completion, ConnId, ListenerIndex, ReceiveEnd, Ring};
+pub use turn::Turn;
