@@ -1,1 +1,11 @@
-//! perf: under construction.
+//! What the load generator, the echo floor and the runner share.
+//!
+//! Read `bin/compare.rs` first: it starts a floor, a peer and headframe in turn, drives each with
+//! `bin/load.rs`, and prints one table of ratios. `bin/echo.rs` is the floor: the same ring with
+//! the same bytes in and out and nothing in between. Wall time gates nothing here.
+#![forbid(unsafe_code)]
+
+pub mod process;
+pub mod report;
+pub mod sockets;
+pub mod traffic;

@@ -38,7 +38,7 @@ struct Work {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: template-stand-in LISTEN_ADDRESS BITS_HEX PATH_DEPTH";
     let address: SocketAddr = arguments.next().ok_or(usage)?.parse()?;
@@ -67,7 +67,7 @@ async fn serve(
     stream: TcpStream,
     work: Work,
     mut tips: broadcast::Receiver<()>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let public: Secp256k1PublicKey = AUTHORITY_PUBLIC.parse().map_err(|_| "public key")?;
     let secret: Secp256k1SecretKey = AUTHORITY_SECRET.parse().map_err(|_| "secret key")?;
     let link = accept_noise_connection(stream, public, secret, CERTIFICATE_SECONDS)

@@ -1,0 +1,54 @@
+//! Starts a floor, a peer and headframe in turn, loads each the same way, and prints one table of
+//! medians with min–max and ratios; the same as JSON and as a plot into a folder.
+//!
+//! Usage: `perf-compare [short] [peer=FOLDER] [out=FOLDER] [rounds=N]`. Without the peer the table
+//! says so and is not the table of record. Rounds interleave: A B C A B C, so that a machine whose
+//! speed drifts drifts for all of them.
+#![forbid(unsafe_code)]
+
+#[path = "../compare/plot.rs"]
+mod plot;
+#[path = "../compare/scenarios.rs"]
+mod scenarios;
+#[path = "../compare/servers.rs"]
+mod servers;
+#[path = "../compare/table.rs"]
+mod table;
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+
+use scenarios::{Plan, Row};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let plan = parse()?;
+    let mut rows: Vec<Row> = Vec::new();
+    for scenario in scenarios::all(&plan) {
+        eprintln!("perf-compare: {}", scenario.title());
+        rows.extend(scenario.run(&plan)?);
+    }
+    let text = table::render(&plan, &rows);
+    println!("{text}");
+    if let Some(folder) = &plan.out {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("table.md"), &text)?;
+        fs::write(folder.join("table.json"), serde_json::to_string_pretty(&rows)?)?;
+        fs::write(folder.join("cpu.svg"), plot::cpu_per_share(&rows))?;
+    }
+    Ok(())
+}
+
+fn parse() -> Result<Plan, Box<dyn Error>> {
+    let mut plan = Plan { short: false, rounds: 3, peer: None, out: None };
+    for argument in std::env::args().skip(1) {
+        match argument.split_once('=') {
+            None if argument == "short" => (plan.short, plan.rounds) = (true, 1),
+            Some(("peer", folder)) => plan.peer = Some(PathBuf::from(folder)),
+            Some(("out", folder)) => plan.out = Some(PathBuf::from(folder)),
+            Some(("rounds", number)) => plan.rounds = number.parse()?,
+            _ => return Err(format!("unknown argument {argument}").into()),
+        }
+    }
+    Ok(plan)
+}

@@ -1,0 +1,384 @@
+//! What is measured: which server, which load, how many connections; and one round of it.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use perf::report::{LoadReport, Spread};
+use serde::Serialize;
+
+use crate::servers::{Kind, Server, program};
+
+/// The core of the generators.
+const GENERATOR_CORE: &str = "1";
+/// One generator holds at most this many connections; nofile ends at 20,000.
+const CONNECTIONS_PER_GENERATOR: u64 = 9_000;
+/// Bytes of a submit, its reply and a job as headframe's own wire has them (checked in each run:
+/// the floor's rows say what they carried).
+const REQUEST_BYTES: u64 = 130;
+const REPLY_BYTES: u64 = 43;
+/// A generator above this share of its core may itself be what limited a closed loop.
+const GENERATOR_CORE_MAX: f64 = 0.97;
+/// A closed loop is saturated when the server has at least this share of its core.
+const SATURATED_CORE: f64 = 0.93;
+
+/// What was asked for.
+pub(crate) struct Plan {
+    /// One minute, only to see that it runs.
+    pub(crate) short: bool,
+    /// Rounds of each comparison.
+    pub(crate) rounds: usize,
+    /// Where tests/peers put the peer.
+    pub(crate) peer: Option<PathBuf>,
+    /// Where the table goes.
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How one load runs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) enum Load {
+    /// Each connection sends when answered.
+    Closed,
+    /// Shares a second.
+    Open(u64),
+    /// New jobs only.
+    FanOut,
+}
+
+/// A comparison: the same load on several servers, in turn.
+pub(crate) struct Scenario {
+    name: String,
+    load: Load,
+    connections: u64,
+    servers: Vec<(String, Kind)>,
+}
+
+/// One line of the table.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    /// The comparison it belongs to.
+    pub(crate) scenario: String,
+    /// Which server.
+    pub(crate) server: String,
+    /// Which load.
+    pub(crate) load: Load,
+    /// Connections.
+    pub(crate) connections: u64,
+    /// CPU per share, in microseconds.
+    pub(crate) cpu_us: Spread,
+    /// Shares (or lines) a second.
+    pub(crate) rate: Spread,
+    /// Latency percentiles, in microseconds.
+    pub(crate) p50_us: Spread,
+    /// The 99th.
+    pub(crate) p99_us: Spread,
+    /// Part of the server's core.
+    pub(crate) server_core: Spread,
+    /// Part of the generator's core.
+    pub(crate) generator_core: Spread,
+    /// First connect to last miner with work, in milliseconds.
+    pub(crate) ramp_ms: Spread,
+    /// First to last byte of a job, in milliseconds.
+    pub(crate) fan_out_ms: Spread,
+    /// The server's CPU for one job and one connection, in microseconds.
+    pub(crate) fan_out_cpu_us: Spread,
+    /// Resident growth per connection, in bytes.
+    pub(crate) bytes_per_connection: Spread,
+    /// Shares that were not answered `true`, over all rounds.
+    pub(crate) refused: u64,
+    /// Bytes of a request, a reply and a job.
+    pub(crate) bytes: [u64; 3],
+    /// Why the row does not count, if it does not.
+    pub(crate) invalid: Option<String>,
+}
+
+/// Every comparison of this plan, in the order of the table.
+#[must_use]
+pub(crate) fn all(plan: &Plan) -> Vec<Scenario> {
+    let peer = plan.peer.is_some();
+    if plan.short {
+        return vec![
+            compared("closed loop", Load::Closed, 200, false),
+            compared("open loop, 2,000/s", Load::Open(2_000), 200, false),
+            compared("new job", Load::FanOut, 200, false),
+        ];
+    }
+    let mut scenarios = vec![
+        compared("closed loop", Load::Closed, 100, peer),
+        compared("closed loop", Load::Closed, 1_000, peer),
+        compared("closed loop", Load::Closed, 10_000, peer),
+        compared("closed loop", Load::Closed, 19_000, false),
+        compared("open loop, 5,000/s", Load::Open(5_000), 10_000, peer),
+        compared("open loop, 20,000/s", Load::Open(20_000), 10_000, false),
+        compared("new job", Load::FanOut, 10_000, peer),
+    ];
+    for (name, load) in
+        [("hosts, closed loop", Load::Closed), ("hosts, 20,000/s", Load::Open(20_000))]
+    {
+        scenarios.push(Scenario {
+            name: name.to_owned(),
+            load,
+            connections: 10_000,
+            servers: hosts(),
+        });
+    }
+    scenarios.push(Scenario {
+        name: "kernels, closed loop".to_owned(),
+        load: Load::Closed,
+        connections: 1_000,
+        servers: kernels(),
+    });
+    scenarios
+}
+
+fn headframe(shards: &str, block_seconds: u32) -> Kind {
+    let shards = format!("count = 1\n{shards}");
+    Kind::Headframe { shards, block_seconds }
+}
+
+fn compared(name: &str, load: Load, connections: u64, peer: bool) -> Scenario {
+    let block_seconds = if matches!(load, Load::FanOut) { 2 } else { 3_600 };
+    let floor = Kind::Echo { gather: true, reply_bytes: REPLY_BYTES, job_bytes: 1_400 };
+    let mut servers = vec![
+        ("echo floor".to_owned(), floor),
+        ("headframe".to_owned(), headframe("", block_seconds)),
+    ];
+    if peer {
+        servers.push(("translator_sv2".to_owned(), Kind::Translator));
+    }
+    Scenario { name: name.to_owned(), load, connections, servers }
+}
+
+fn hosts() -> Vec<(String, Kind)> {
+    let mut servers = Vec::new();
+    for host in ["glommio", "thread"] {
+        for gather in [true, false] {
+            let shards = format!("host = \"{host}\"\ngather = {gather}");
+            let name = format!("{host}, {}", if gather { "gathering" } else { "plain wait" });
+            servers.push((name, headframe(&shards, 3_600)));
+        }
+    }
+    servers
+}
+
+fn kernels() -> Vec<(String, Kind)> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has = |flag: &str| text.split([' ', '\n']).any(|word| word == flag);
+    let known = [
+        ("auto", ""),
+        ("sha-ni", "sha_ni"),
+        ("avx512", "avx512bw"),
+        ("avx512vl", "avx512vl"),
+        ("avx2", "avx2"),
+        ("scalar", ""),
+    ];
+    let usable = known.into_iter().filter(|(_, flag)| flag.is_empty() || has(flag));
+    usable
+        .map(|(kernel, _)| {
+            (format!("kernel {kernel}"), headframe(&format!("kernel = \"{kernel}\""), 3_600))
+        })
+        .collect()
+}
+
+impl Scenario {
+    /// What the progress line says.
+    #[must_use]
+    pub(crate) fn title(&self) -> String {
+        format!("{}, {} connections, {} servers", self.name, self.connections, self.servers.len())
+    }
+
+    /// Runs all rounds, the servers in turn.
+    ///
+    /// # Errors
+    /// When a server or a generator does not start.
+    pub(crate) fn run(&self, plan: &Plan) -> Result<Vec<Row>, Box<dyn Error>> {
+        let mut reports: Vec<Vec<LoadReport>> = vec![Vec::new(); self.servers.len()];
+        for _ in 0..plan.rounds {
+            // The floor is given the bytes that headframe was seen to send in the round before.
+            for (index, (name, kind)) in self.servers.iter().enumerate() {
+                let kind = same_bytes(kind, reports.get(1).and_then(|known| known.last()));
+                match self.round(plan, &kind) {
+                    Ok(report) => reports[index].push(report),
+                    Err(error) => eprintln!("perf-compare: {name}: {error}"),
+                }
+            }
+        }
+        let named = self.servers.iter().zip(&reports);
+        Ok(named.map(|((name, kind), reports)| self.row(name, kind, reports)).collect())
+    }
+
+    fn round(&self, plan: &Plan, kind: &Kind) -> Result<LoadReport, Box<dyn Error>> {
+        let none = PathBuf::new();
+        let mut server = Server::start(kind, plan.peer.as_ref().unwrap_or(&none))?;
+        let generators = self.connections.div_ceil(CONNECTIONS_PER_GENERATOR);
+        let mut children = Vec::new();
+        for number in 0..generators {
+            let mut child = self.generator(plan, kind, &server, number, generators)?;
+            let output = child.stdout.take().ok_or("a generator without output")?;
+            let mut output = BufReader::new(output);
+            let mut line = String::new();
+            output.read_line(&mut line)?;
+            if line.trim() != "ready" {
+                let _ = child.wait();
+                return Err("the generator found no work".into());
+            }
+            children.push((child, output));
+        }
+        for (child, _) in &mut children {
+            child.stdin.as_mut().ok_or("a generator without input")?.write_all(b"go\n")?;
+        }
+        if matches!(self.load, Load::FanOut) && *kind == Kind::Translator {
+            for _ in 0..self.seconds(plan) / 3 {
+                std::thread::sleep(Duration::from_secs(3));
+                server.new_tip();
+            }
+        }
+        let mut reports = Vec::new();
+        for (mut child, mut output) in children {
+            let mut line = String::new();
+            output.read_line(&mut line)?;
+            child.wait()?;
+            reports.push(serde_json::from_str::<LoadReport>(&line)?);
+        }
+        Ok(merge(reports))
+    }
+
+    fn seconds(&self, plan: &Plan) -> u64 {
+        match (plan.short, &self.load) {
+            (true, Load::FanOut) => 5,
+            (true, _) => 2,
+            (false, Load::FanOut) => 12,
+            (false, _) => 5,
+        }
+    }
+
+    fn generator(
+        &self,
+        plan: &Plan,
+        kind: &Kind,
+        server: &Server,
+        number: u64,
+        generators: u64,
+    ) -> Result<Child, Box<dyn Error>> {
+        let echo = matches!(kind, Kind::Echo { .. });
+        let mode = match self.load {
+            Load::Closed => "closed",
+            Load::Open(_) => "open",
+            Load::FanOut => "idle",
+        };
+        let first = self.connections * number / generators;
+        let connections = self.connections * (number + 1) / generators - first;
+        let mut command = Command::new("taskset");
+        command.args(["-c", GENERATOR_CORE]).arg(program("perf-load"));
+        command.arg(server.address.to_string()).arg(server.pid.to_string());
+        command.arg(format!("{}{mode}", if echo { "echo-" } else { "" }));
+        command.arg(format!("connections={connections}")).arg(format!("first={first}"));
+        command.arg(format!("seconds={}", self.seconds(plan))).arg("hold=1");
+        command.arg(format!("request={REQUEST_BYTES}"));
+        if let Load::Open(rate) = self.load {
+            command.arg(format!("rate={}", rate / generators));
+        }
+        if echo && matches!(self.load, Load::FanOut) {
+            command.arg("trigger=1");
+        }
+        Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    }
+
+    fn row(&self, name: &str, kind: &Kind, reports: &[LoadReport]) -> Row {
+        let spread = |value: fn(&LoadReport) -> f64| Spread::of(reports.iter().map(value));
+        let each = |us: u64| us as f64;
+        let fan_out = reports.iter().flat_map(|report| &report.fan_out_us);
+        let fan_out_cpu = reports.iter().flat_map(|report| &report.fan_out_cpu_ns);
+        let connections = self.connections as f64;
+        let last = reports.last().cloned().unwrap_or_default();
+        Row {
+            scenario: self.name.clone(),
+            server: name.to_owned(),
+            load: self.load.clone(),
+            connections: self.connections,
+            cpu_us: spread(|report| report.cpu_per_share_ns() / 1e3),
+            rate: spread(|report| report.answered as f64 * 1e6 / report.window_us.max(1) as f64),
+            p50_us: spread(|report| report.p50_us as f64),
+            p99_us: spread(|report| report.p99_us as f64),
+            server_core: spread(LoadReport::server_core),
+            generator_core: spread(LoadReport::generator_core),
+            ramp_ms: spread(|report| report.ramp_us as f64 / 1e3),
+            fan_out_ms: Spread::of(fan_out.map(|us| each(*us) / 1e3)),
+            fan_out_cpu_us: Spread::of(fan_out_cpu.map(|ns| each(*ns) / 1e3 / connections)),
+            bytes_per_connection: Spread::of(
+                reports.iter().map(|report| report.server_growth_bytes as f64 / connections),
+            ),
+            refused: reports.iter().map(|report| report.refused).sum(),
+            bytes: [last.request_bytes, last.reply_bytes, last.job_bytes],
+            invalid: self.fault(kind, reports),
+        }
+    }
+
+    /// Why these reports are not a measurement of the server, if they are not.
+    fn fault(&self, kind: &Kind, reports: &[LoadReport]) -> Option<String> {
+        if reports.is_empty() {
+            return Some("no round succeeded".to_owned());
+        }
+        let closed: u64 = reports.iter().map(|report| report.closed).sum();
+        if closed > 0 {
+            return Some(format!("{closed} connections were closed by the server"));
+        }
+        let refused: u64 = reports.iter().map(|report| report.refused).sum();
+        let answered: u64 = reports.iter().map(|report| report.answered).sum();
+        if refused * 100 > answered {
+            return Some(format!("{refused} of {answered} shares refused"));
+        }
+        let busy = |report: &&LoadReport| report.generator_core() > GENERATOR_CORE_MAX;
+        let slack = |report: &&LoadReport| report.server_core() < SATURATED_CORE;
+        match self.load {
+            // The peer spreads over its pool, so its own core is never full.
+            Load::Closed if *kind != Kind::Translator => reports
+                .iter()
+                .find(|report| busy(report) && slack(report))
+                .map(|_| "the generator was the bottleneck".to_owned()),
+            Load::Open(rate) => {
+                let late = |report: &&LoadReport| {
+                    (report.answered as f64) < 0.98 * report.due.max(1) as f64
+                };
+                let behind = reports.iter().find(late);
+                behind.map(|_| format!("the server did not keep up with {rate}/s"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The floor with headframe's reply and job bytes, once they are known.
+fn same_bytes(kind: &Kind, seen: Option<&LoadReport>) -> Kind {
+    match (kind, seen) {
+        (Kind::Echo { gather, reply_bytes, job_bytes }, Some(seen)) => Kind::Echo {
+            gather: *gather,
+            reply_bytes: if seen.reply_bytes > 0 { seen.reply_bytes } else { *reply_bytes },
+            job_bytes: if seen.job_bytes > 0 { seen.job_bytes } else { *job_bytes },
+        },
+        _ => kind.clone(),
+    }
+}
+
+/// Several generators into one server count as one load.
+fn merge(reports: Vec<LoadReport>) -> LoadReport {
+    let mut reports = reports.into_iter();
+    let mut sum = reports.next().unwrap_or_default();
+    for report in reports {
+        sum.connections += report.connections;
+        sum.answered += report.answered;
+        sum.refused += report.refused;
+        sum.due += report.due;
+        sum.closed += report.closed;
+        sum.generator_cpu_ns += report.generator_cpu_ns;
+        sum.server_cpu_ns = sum.server_cpu_ns.max(report.server_cpu_ns);
+        sum.ramp_us = sum.ramp_us.max(report.ramp_us);
+        sum.p50_us = sum.p50_us.max(report.p50_us);
+        sum.p99_us = sum.p99_us.max(report.p99_us);
+        sum.max_us = sum.max_us.max(report.max_us);
+        sum.server_growth_bytes += report.server_growth_bytes;
+    }
+    sum
+}

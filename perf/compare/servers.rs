@@ -1,0 +1,248 @@
+//! The servers under load, each started alone and pinned to the first core: the echo floor,
+//! headframe on its simulated node, and translator_sv2 in front of pool_sv2.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The core of whatever is measured; generators have the other one.
+pub(crate) const SERVER_CORE: &str = "0";
+const START_SECONDS_MAX: u64 = 60;
+/// Mainnet's bits of a difficulty that no generator ever meets.
+const MAINNET_DIFFICULTY: f64 = 1e14;
+
+/// What is put under load.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// The bare ring with the same bytes: request and job sizes are the generator's affair.
+    Echo {
+        /// Whether it lets followers gather.
+        gather: bool,
+        /// Bytes of one reply.
+        reply_bytes: u64,
+        /// Bytes of one job.
+        job_bytes: u64,
+    },
+    /// Headframe with these extra lines in `[shards]`.
+    Headframe {
+        /// `key = value` lines.
+        shards: String,
+        /// Seconds between new tips.
+        block_seconds: u32,
+    },
+    /// translator_sv2, pool_sv2 and the template stand-in.
+    Translator,
+}
+
+/// A server that runs until this is dropped.
+pub(crate) struct Server {
+    /// Where miners connect.
+    pub(crate) address: SocketAddr,
+    /// The process whose CPU and memory count.
+    pub(crate) pid: u32,
+    children: Vec<Child>,
+    tips: Option<std::process::ChildStdin>,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Starts one and waits until it takes connections.
+    ///
+    /// # Errors
+    /// When a program is missing or does not come up.
+    pub(crate) fn start(kind: &Kind, peers: &Path) -> Result<Server, Box<dyn Error>> {
+        let folder = std::env::temp_dir().join(format!("headframe-perf-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        let server = match kind {
+            Kind::Echo { gather, reply_bytes, job_bytes } => {
+                start_echo(folder, *gather, *reply_bytes, *job_bytes)?
+            }
+            Kind::Headframe { shards, block_seconds } => {
+                start_headframe(folder, shards, *block_seconds)?
+            }
+            Kind::Translator => start_translator(folder, peers)?,
+        };
+        Ok(server)
+    }
+
+    /// Makes the peer's template source announce a new previous hash.
+    pub(crate) fn new_tip(&mut self) {
+        if let Some(tips) = &mut self.tips {
+            let _ = tips.write_all(b"tip\n");
+            let _ = tips.flush();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The newest first: what depends goes before what it depends on.
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of the programs built beside this one.
+#[must_use]
+pub(crate) fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.with_file_name(name)
+}
+
+fn pinned(program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", SERVER_CORE]).arg(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn free_port() -> Result<u16, Box<dyn Error>> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn start_echo(
+    folder: PathBuf,
+    gather: bool,
+    reply_bytes: u64,
+    job_bytes: u64,
+) -> Result<Server, Box<dyn Error>> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let mut command = pinned(&program("perf-echo"));
+    command.args([address.to_string(), reply_bytes.to_string(), job_bytes.to_string()]);
+    if !gather {
+        command.arg("plain");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    let output = child.stdout.take().ok_or("no output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    let pid = child.id();
+    Ok(Server { address, pid, children: vec![child], tips: None, folder })
+}
+
+fn start_headframe(
+    folder: PathBuf,
+    shards: &str,
+    block_seconds: u32,
+) -> Result<Server, Box<dyn Error>> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let state = folder.join("state");
+    let config = format!(
+        "[listen]\naddress = [\"{address}\"]\n[state]\ndirectory = {state:?}\n\
+         [shards]\n{shards}\n[difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
+         [node]\nsimulated = true\n[node.simulation]\ndifficulty = {MAINNET_DIFFICULTY:e}\n\
+         block_seconds = {block_seconds}\ntransactions = 4000\n\
+         [limits]\nconnections = 19000\nper_source = 19000\nfingerprints = 1000000\n\
+         [http]\naddress = \"{http}\"\n[log]\nlevel = \"warn\"\n"
+    );
+    let file = folder.join("headframe.toml");
+    fs::write(&file, config)?;
+    let log = fs::File::create(folder.join("log"))?;
+    let mut command = pinned(&program("headframe"));
+    command.args(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).stderr(log);
+    let mut child = command.spawn()?;
+    let pid = child.id();
+    if let Err(error) = wait_ready(http) {
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        return Err(format!("headframe: {error}\n{log}").into());
+    }
+    Ok(Server { address, pid, children: vec![child], tips: None, folder })
+}
+
+/// Asks `/readyz` until it says 200: listening and with a job.
+fn wait_ready(http: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(http) {
+            stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let mut answer = String::new();
+            if stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ") {
+                return Ok(());
+            }
+        }
+        if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
+            return Err("not ready in time".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn start_translator(folder: PathBuf, peers: &Path) -> Result<Server, Box<dyn Error>> {
+    let [template, pool, miners] = [free_port()?, free_port()?, free_port()?];
+    let [pool_pages, translator_pages] = [free_port()?, free_port()?];
+    let stand_in = peers.join("stand-in/release/template-stand-in");
+    let mut command = pinned(&stand_in);
+    command.args([&format!("127.0.0.1:{template}"), "1703255b", "12"]).stdin(Stdio::piped());
+    let mut children = vec![command.spawn()?];
+    let tips = children[0].stdin.take();
+    wait_port(template)?;
+    let pool_file = folder.join("pool.toml");
+    fs::write(&pool_file, pool_config(pool, template, pool_pages))?;
+    let log = fs::File::create(folder.join("pool.log"))?;
+    let mut command = pinned(&peers.join("root/bin/pool_sv2"));
+    children.push(command.arg("-c").arg(&pool_file).stdout(log).spawn()?);
+    wait_port(pool)?;
+    let translator_file = folder.join("translator.toml");
+    fs::write(&translator_file, translator_config(miners, pool, translator_pages))?;
+    let log = fs::File::create(folder.join("translator.log"))?;
+    let mut command = pinned(&peers.join("root/bin/translator_sv2"));
+    children.push(command.arg("-c").arg(&translator_file).stdout(log).spawn()?);
+    let pid = children[2].id();
+    wait_port(miners)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let address = SocketAddr::from(([127, 0, 0, 1], miners));
+    Ok(Server { address, pid, children, tips, folder })
+}
+
+fn wait_port(port: u16) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
+            return Err(format!("nothing listens on port {port}").into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// The public test pair of the reference configurations.
+const AUTHORITY_PUBLIC: &str = "9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72";
+const AUTHORITY_SECRET: &str = "mkDLTBBRxdBv998612qipDYoTK3YUrqLe8uWw7gu3iXbSrn2n";
+
+fn pool_config(listen: u16, template: u16, pages: u16) -> String {
+    format!(
+        "authority_public_key = \"{AUTHORITY_PUBLIC}\"\n\
+         authority_secret_key = \"{AUTHORITY_SECRET}\"\n\
+         cert_validity_sec = 3600\nlisten_address = \"127.0.0.1:{listen}\"\n\
+         coinbase_reward_script = \"addr(tb1qa0sm0hxzj0x25rh8gw5xlzwlsfvvyz8u96w3p8)\"\n\
+         server_id = 1\npool_signature = \"perf\"\nshares_per_minute = 6.0\n\
+         share_batch_size = 10\nsupported_extensions = [0x0002]\n\
+         monitoring_address = \"127.0.0.1:{pages}\"\nmonitoring_cache_refresh_secs = 60\n\
+         [template_provider_type.Sv2Tp]\naddress = \"127.0.0.1:{template}\"\n"
+    )
+}
+
+fn translator_config(listen: u16, pool: u16, pages: u16) -> String {
+    format!(
+        "downstream_address = \"127.0.0.1\"\ndownstream_port = {listen}\n\
+         max_supported_version = 2\nmin_supported_version = 2\n\
+         downstream_extranonce2_size = 4\nverify_payout = false\naggregate_channels = true\n\
+         supported_extensions = [0x0002]\nrequired_extensions = []\n\
+         monitoring_address = \"127.0.0.1:{pages}\"\nmonitoring_cache_refresh_secs = 60\n\
+         [downstream_difficulty_config]\nmin_individual_miner_hashrate = 0.001\n\
+         shares_per_minute = 6.0\nenable_vardiff = false\njob_keepalive_interval_secs = 60\n\
+         [[upstreams]]\naddress = \"127.0.0.1\"\nport = {pool}\n\
+         authority_pubkey = \"{AUTHORITY_PUBLIC}\"\nuser_identity = \"acct\"\n"
+    )
+}

@@ -1,0 +1,87 @@
+//! The table: one line a row, ratios to the floor of the same comparison.
+
+use std::fmt::Write as _;
+
+use perf::process;
+
+use crate::scenarios::{Load, Plan, Row};
+
+/// The whole table as Markdown.
+#[must_use]
+pub(crate) fn render(plan: &Plan, rows: &[Row]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "# SV1 shares, one shard\n");
+    let _ = writeln!(text, "- CPU: {}, server on one core, generators on the other", cpu());
+    let _ = writeln!(text, "- Kernel: {}", process::kernel_release());
+    let _ = writeln!(text, "- Medians (min–max) of {} interleaved rounds", plan.rounds);
+    let record = match (plan.short, &plan.peer) {
+        (true, _) => "a short run: it shows that the measurements run, not what they are",
+        (false, None) => "peer not built: this is not the table of record",
+        (false, Some(_)) => "with the peer: the table of record",
+    };
+    let _ = writeln!(text, "- This table: {record}\n");
+    let mut scenario = String::new();
+    for row in rows {
+        let title = format!("{}, {} connections", row.scenario, row.connections);
+        if title != scenario {
+            let _ = writeln!(text, "\n## {title}\n\n{}", head(&row.load));
+            scenario = title;
+        }
+        let floor = rows
+            .iter()
+            .find(|other| (&other.scenario, other.connections) == (&row.scenario, row.connections));
+        let _ = writeln!(text, "{}", line(row, floor.unwrap_or(row)));
+    }
+    text
+}
+
+fn cpu() -> String {
+    process::processor()
+}
+
+fn head(load: &Load) -> &'static str {
+    match load {
+        Load::FanOut => {
+            "| server | first to last byte ms | × first row | CPU µs per miner | ramp ms \
+             | bytes per connection | job bytes | note |\n|---|---|---|---|---|---|---|---|"
+        }
+        _ => {
+            "| server | CPU µs per share | × first row | shares/s | p50 µs | p99 µs \
+             | server core | generator core | ramp ms | bytes in, out | note |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|"
+        }
+    }
+}
+
+fn line(row: &Row, floor: &Row) -> String {
+    let note = match (&row.invalid, row.refused) {
+        (Some(why), _) => format!("**invalid**: {why}"),
+        (None, 0) => String::new(),
+        (None, refused) => format!("{refused} refused"),
+    };
+    let server = &row.server;
+    match row.load {
+        Load::FanOut => format!(
+            "| {server} | {} | {:.2} | {} | {} | {} | {} | {note} |",
+            row.fan_out_ms,
+            row.fan_out_ms.median / floor.fan_out_ms.median.max(1e-9),
+            row.fan_out_cpu_us,
+            row.ramp_ms,
+            row.bytes_per_connection,
+            row.bytes[2],
+        ),
+        _ => format!(
+            "| {server} | {} | {:.2} | {} | {} | {} | {} | {} | {} | {}, {} | {note} |",
+            row.cpu_us,
+            row.cpu_us.median / floor.cpu_us.median.max(1e-9),
+            row.rate,
+            row.p50_us,
+            row.p99_us,
+            row.server_core,
+            row.generator_core,
+            row.ramp_ms,
+            row.bytes[0],
+            row.bytes[1],
+        ),
+    }
+}

@@ -1,0 +1,58 @@
+//! What another process used, read from `/proc`: CPU over all its threads, and resident memory.
+
+use std::fs;
+use std::io;
+
+/// A reading of one process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// CPU time of all live threads, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Resident set, in bytes.
+    pub resident_bytes: u64,
+}
+
+/// Reads what the process has used since it started.
+///
+/// # Errors
+/// When the process is gone.
+pub fn usage(pid: u32) -> io::Result<Usage> {
+    let mut cpu_ns = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        cpu_ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+    Ok(Usage { cpu_ns, resident_bytes: kib * 1_024 })
+}
+
+/// The processor's name and the hashing extensions it has, for the head of a table.
+#[must_use]
+pub fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?").to_owned()
+    };
+    let flags = field("flags");
+    let has = |flag: &str| flags.split(' ').any(|known| known == flag);
+    let wanted = ["sha_ni", "avx2", "avx512f", "avx512vl", "vaes"];
+    let found: Vec<&str> = wanted.into_iter().filter(|flag| has(flag)).collect();
+    format!(
+        "{} (family {} model {}; {})",
+        field("model name"),
+        field("cpu family"),
+        field("model\t"),
+        found.join(" ")
+    )
+}
+
+/// The kernel's release, for the head of a table.
+#[must_use]
+pub fn kernel_release() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
