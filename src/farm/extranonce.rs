@@ -515,10 +515,9 @@ impl Ranges {
                 merged = PrefixRange { start, count: count + merged.count };
             }
         }
-        if let Some(next) = range.last().checked_add(1) {
-            if let Some(count) = self.by_start.remove(&next) {
-                merged.count += count;
-            }
+        let next = range.last().checked_add(1);
+        if let Some(count) = next.and_then(|next| self.by_start.remove(&next)) {
+            merged.count += count;
         }
         self.by_start.insert(merged.start, merged.count);
     }

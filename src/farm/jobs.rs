@@ -304,10 +304,9 @@ impl Outbox {
     /// The next message for the lane.
     pub fn pop(&mut self) -> Option<ToShard> {
         let on_new_tip = self.jobs.front().is_some_and(|job| job.tip > self.tip_sent);
-        if !on_new_tip {
-            if let Some(message) = self.messages.pop_front() {
-                return Some(message);
-            }
+        let message = if on_new_tip { None } else { self.messages.pop_front() };
+        if message.is_some() {
+            return message;
         }
         let job = self.jobs.pop_front()?;
         self.tip_sent = job.tip;

@@ -530,6 +530,11 @@ impl Ledger {
         self.rate.hashes_per_second(now)
     }
 
+    /// Connections that are authorized under some name; one may count under several.
+    pub fn connections(&self) -> u64 {
+        self.accounts.iter().map(|account| u64::from(account.connections)).sum()
+    }
+
     /// How many names have an account of their own.
     pub fn len(&self) -> usize {
         self.accounts.len() - 1

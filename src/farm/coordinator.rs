@@ -1,0 +1,478 @@
+//! The farm's side of everything, as one sans-IO value: templates in, jobs out to every shard;
+//! leases, reports and blocks in from the shards; whole blocks out to the node.
+//!
+//! `engine` hosts it on a core of its own and drives it by `handle` and then `poll` until `None`.
+//! It never waits: what a lane or a node cannot take stays here under a limit.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use pow::{Kernel, Template};
+use session::{Job, Tick};
+
+use crate::blocks::{BlockDesk, RetryPolicy, SubmitBlock, SubmitResult};
+use crate::extranonce::{Horizon, PrefixRange, ShardIndex, Space, SpaceError};
+use crate::jobs::{JobError, JobMaker, JobSettings, Outbox};
+use crate::ledger::{Ledger, Report, WorkerStatus};
+use crate::messages::{FromShard, MinerRow, ToShard};
+use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
+
+/// Without a template for this long the status says that the source is silent, in µs. Nodes send
+/// one at least every 60 s, because fees change; twice that is a fault and no slow minute.
+pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
+/// Questions for the list of miners that are open at once: each walks every connection.
+pub const MINER_QUERIES_MAX: usize = 4;
+
+/// What the coordinator is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The source of work has a new template.
+    Template(Arc<Template>),
+    /// The node's answer to [`Output::SubmitBlock`], or that none came.
+    Submitted {
+        /// The number of the submission.
+        id: u64,
+        /// The answer.
+        result: SubmitResult,
+    },
+    /// A shard's message.
+    FromShard(ShardIndex, FromShard),
+    /// A shard runs and its lane is open. A shard of that index that ran before is dead.
+    ShardStarted(ShardIndex),
+    /// A shard is gone and its lane was read to the end.
+    ShardDied(ShardIndex),
+    /// An operator wants to see the connections; answered by [`Output::Miners`].
+    ListMiners {
+        /// The asker's number, not used by another open question.
+        query: u64,
+    },
+    /// Drain every shard; answered by [`Output::Drained`].
+    Drain,
+    /// Time has passed. Wanted once a second, and at [`Coordinator::deadline`].
+    Timer,
+}
+
+/// What the coordinator wants.
+#[derive(Debug)]
+pub enum Output {
+    /// A message for a shard's lane. If the lane is full, hand it to [`Coordinator::unsent`].
+    ToShard(ShardIndex, ToShard),
+    /// A block for every node, now.
+    SubmitBlock(SubmitBlock),
+    /// Connections, for the question `query`.
+    Miners {
+        /// The asker's number.
+        query: u64,
+        /// The shard that serves these connections; `None` where no shard is left to answer.
+        shard: Option<ShardIndex>,
+        /// Some of its connections.
+        rows: Vec<MinerRow>,
+        /// Every shard has answered to the end.
+        done: bool,
+    },
+    /// [`MINER_QUERIES_MAX`] questions are open: ask later.
+    MinersBusy {
+        /// The asker's number.
+        query: u64,
+    },
+    /// Every shard is drained.
+    Drained,
+    /// [`Coordinator::status`] has changed.
+    StatusChanged,
+}
+
+/// What the farm's coordinator starts from.
+#[derive(Clone, Debug)]
+pub struct CoordinatorSettings {
+    /// What all jobs have in common; the extranonce space has its `extranonce1_size`.
+    pub jobs: JobSettings,
+    /// When blocks are submitted again.
+    pub retry: RetryPolicy,
+    /// The silence after which the source of work is said to be silent, in µs.
+    pub template_silence_micros: u64,
+}
+
+/// The farm's coordinator.
+pub struct Coordinator {
+    now: Tick,
+    started: Tick,
+    jobs: JobMaker,
+    newest: Option<Arc<Job>>,
+    newest_facts: Option<JobStatus>,
+    horizon: Horizon,
+    template_at: Option<Tick>,
+    jobs_made: u64,
+    jobs_refused: u64,
+    job_error: Option<JobError>,
+    template_silence_micros: u64,
+    space: Space,
+    lease_faults: u64,
+    ledger: Ledger,
+    desk: BlockDesk,
+    shards: BTreeMap<ShardIndex, Seat>,
+    /// Where the next poll begins, so that no shard is always served last.
+    turn: ShardIndex,
+    queries: BTreeMap<u64, BTreeSet<ShardIndex>>,
+    notices: VecDeque<Output>,
+    draining: bool,
+    drained_said: bool,
+    status_changed: bool,
+}
+
+#[derive(Default)]
+struct Seat {
+    outbox: Outbox,
+    /// Its lane was full; not tried again before the next input.
+    blocked: bool,
+    drained: bool,
+    refusals: u64,
+}
+
+impl Coordinator {
+    /// A farm without shards and work.
+    pub fn new(
+        settings: CoordinatorSettings,
+        kernel: Kernel,
+        now: Tick,
+    ) -> Result<Coordinator, SpaceError> {
+        Ok(Coordinator {
+            now,
+            started: now,
+            space: Space::new(settings.jobs.extranonce1_size)?,
+            jobs: JobMaker::new(settings.jobs, kernel),
+            newest: None,
+            newest_facts: None,
+            horizon: Horizon::default(),
+            template_at: None,
+            jobs_made: 0,
+            jobs_refused: 0,
+            job_error: None,
+            template_silence_micros: settings.template_silence_micros,
+            lease_faults: 0,
+            ledger: Ledger::new(now),
+            desk: BlockDesk::new(settings.retry),
+            shards: BTreeMap::new(),
+            turn: ShardIndex(0),
+            queries: BTreeMap::new(),
+            notices: VecDeque::new(),
+            draining: false,
+            drained_said: false,
+            status_changed: true,
+        })
+    }
+
+    /// Takes one input in. Drain [`Coordinator::poll`] before the next.
+    pub fn handle(&mut self, now: Tick, input: Input) {
+        self.now = now.max(self.now);
+        self.shards.values_mut().for_each(|seat| seat.blocked = false);
+        match input {
+            Input::Template(template) => self.adopt(&template),
+            Input::Submitted { id, result } => {
+                self.desk.submitted(id, result, self.now);
+                self.status_changed = true;
+            }
+            Input::FromShard(shard, message) => self.take_message(shard, message),
+            Input::ShardStarted(shard) => self.shard_started(shard),
+            Input::ShardDied(shard) => self.shard_died(shard),
+            Input::ListMiners { query } => self.list_miners(query),
+            Input::Drain => self.drain(),
+            Input::Timer => {
+                self.space.advance(self.horizon.live(), self.now);
+                self.status_changed = true;
+            }
+        }
+    }
+
+    /// What to do next; blocks before jobs, jobs on a new tip before everything else.
+    pub fn poll(&mut self) -> Option<Output> {
+        if let Some(block) = self.desk.poll(self.now) {
+            self.status_changed = true;
+            return Some(Output::SubmitBlock(block));
+        }
+        if let Some((shard, message)) = self.next_message() {
+            return Some(Output::ToShard(shard, message));
+        }
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(notice);
+        }
+        if core::mem::take(&mut self.status_changed) {
+            return Some(Output::StatusChanged);
+        }
+        None
+    }
+
+    /// A shard's lane was full: its messages wait for the next input.
+    pub fn unsent(&mut self, shard: ShardIndex, message: ToShard) {
+        if let Some(seat) = self.shards.get_mut(&shard) {
+            seat.blocked = true;
+            seat.outbox.unsent(message);
+        }
+    }
+
+    /// When [`Input::Timer`] is wanted besides once a second.
+    pub fn deadline(&self) -> Option<Tick> {
+        self.desk.due()
+    }
+
+    fn adopt(&mut self, template: &Template) {
+        self.template_at = Some(self.now);
+        self.status_changed = true;
+        let job = match self.jobs.make(template, self.now) {
+            Ok(job) => Arc::new(job),
+            Err(error) => {
+                self.jobs_refused += 1;
+                self.job_error = Some(error);
+                return;
+            }
+        };
+        self.jobs_made += 1;
+        self.job_error = None;
+        let tip_since = match &self.newest_facts {
+            Some(before) if before.tip == job.tip => before.tip_since,
+            _ => self.now,
+        };
+        self.newest_facts = Some(JobStatus::of(&job, template, tip_since));
+        self.desk.keep(job.clone(), template);
+        self.horizon.adopt(job.number, job.tip);
+        self.space.advance(self.horizon.live(), self.now);
+        for seat in self.shards.values_mut() {
+            seat.push(ToShard::Job(job.clone()));
+        }
+        self.newest = Some(job);
+    }
+
+    fn take_message(&mut self, shard: ShardIndex, message: FromShard) {
+        match message {
+            FromShard::Block(block) => {
+                // A block that is declined is counted by its reason; a dead shard's block counts.
+                self.status_changed = true;
+                let _ = self.desk.found(*block, self.now);
+            }
+            FromShard::Report(report) => self.apply(shard, report),
+            FromShard::WantLease { prefixes } => self.lease(shard, prefixes),
+            FromShard::Returned(ranges) => self.take_back(shard, &ranges),
+            FromShard::Miners { query, rows, done } => self.miners(shard, query, rows, done),
+            FromShard::Drained => {
+                self.space.shard_died(shard, self.horizon.live(), self.now);
+                if let Some(seat) = self.shards.get_mut(&shard) {
+                    seat.drained = true;
+                }
+                self.leave_queries(shard);
+                self.say_drained();
+            }
+        }
+    }
+
+    fn apply(&mut self, shard: ShardIndex, mut report: Box<Report>) {
+        let seat = self.shards.get_mut(&shard);
+        if seat.is_none() {
+            // A dead shard's last words: its credit counts, its connections are gone.
+            report.rows.iter_mut().for_each(|row| row.connections = 0);
+        }
+        self.ledger.apply(shard, &report, self.now);
+        if let Some(seat) = seat {
+            report.rows.clear();
+            seat.push(ToShard::Recycled(report));
+        }
+    }
+
+    fn lease(&mut self, shard: ShardIndex, prefixes: u32) {
+        let Some(seat) = self.shards.get_mut(&shard) else { return };
+        self.space.advance(self.horizon.live(), self.now);
+        match self.space.lease(shard, prefixes) {
+            Ok(lease) => seat.push(ToShard::Lease(lease)),
+            Err(full) => {
+                seat.refusals += 1;
+                seat.push(ToShard::LeaseRefused(full));
+            }
+        }
+    }
+
+    fn take_back(&mut self, shard: ShardIndex, ranges: &[PrefixRange]) {
+        for range in ranges {
+            let returned = self.space.give_back(shard, *range, self.horizon.live(), self.now);
+            self.lease_faults += u64::from(returned.is_err());
+        }
+    }
+
+    fn shard_started(&mut self, shard: ShardIndex) {
+        if self.shards.contains_key(&shard) {
+            self.shard_died(shard);
+        }
+        let mut seat = Seat::default();
+        if let Some(job) = &self.newest {
+            seat.push(ToShard::Job(job.clone()));
+        }
+        if self.draining {
+            seat.push(ToShard::Drain);
+        }
+        self.shards.insert(shard, seat);
+        self.status_changed = true;
+    }
+
+    fn shard_died(&mut self, shard: ShardIndex) {
+        self.shards.remove(&shard);
+        self.space.shard_died(shard, self.horizon.live(), self.now);
+        self.ledger.shard_died(shard);
+        self.leave_queries(shard);
+        self.say_drained();
+        self.status_changed = true;
+    }
+
+    fn list_miners(&mut self, query: u64) {
+        if self.queries.len() >= MINER_QUERIES_MAX || self.queries.contains_key(&query) {
+            self.notices.push_back(Output::MinersBusy { query });
+            return;
+        }
+        let serving = |seat: &Seat| !seat.drained;
+        let asked: BTreeSet<ShardIndex> =
+            self.shards.iter().filter(|(_, seat)| serving(seat)).map(|(shard, _)| *shard).collect();
+        if asked.is_empty() {
+            self.notices.push_back(no_miners(query));
+            return;
+        }
+        for shard in &asked {
+            if let Some(seat) = self.shards.get_mut(shard) {
+                seat.push(ToShard::ListMiners { query });
+            }
+        }
+        self.queries.insert(query, asked);
+    }
+
+    fn miners(&mut self, shard: ShardIndex, query: u64, rows: Vec<MinerRow>, done: bool) {
+        let Some(open) = self.queries.get_mut(&query) else { return };
+        if done {
+            open.remove(&shard);
+        }
+        let done = open.is_empty();
+        if done {
+            self.queries.remove(&query);
+        }
+        self.notices.push_back(Output::Miners { query, shard: Some(shard), rows, done });
+    }
+
+    /// A shard that is gone answers no question any more.
+    fn leave_queries(&mut self, shard: ShardIndex) {
+        let notices = &mut self.notices;
+        self.queries.retain(|query, open| {
+            let ended = open.remove(&shard) && open.is_empty();
+            if ended {
+                notices.push_back(no_miners(*query));
+            }
+            !ended
+        });
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.shards.values_mut().for_each(|seat| seat.push(ToShard::Drain));
+        self.say_drained();
+        self.status_changed = true;
+    }
+
+    fn say_drained(&mut self) {
+        let all = self.shards.values().all(|seat| seat.drained);
+        if self.draining && all && !self.drained_said {
+            self.drained_said = true;
+            self.notices.push_back(Output::Drained);
+        }
+    }
+
+    fn next_message(&mut self) -> Option<(ShardIndex, ToShard)> {
+        let turn = self.turn;
+        let from_turn = self.shards.range_mut(turn..).next_message();
+        let (shard, message) = match from_turn {
+            Some(found) => found,
+            None => self.shards.range_mut(..turn).next_message()?,
+        };
+        self.turn = ShardIndex(shard.0.wrapping_add(1));
+        Some((shard, message))
+    }
+
+    /// The farm at this moment, without its workers.
+    pub fn status(&self) -> Status {
+        let now = self.now;
+        let shards = self.shards.iter().map(|(shard, seat)| ShardStatus {
+            shard: *shard,
+            leased: self.space.leased_to(*shard),
+            lease_refusals: seat.refusals,
+            messages_waiting: seat.outbox.len(),
+            jobs_replaced: seat.outbox.jobs_replaced(),
+            drained: seat.drained,
+        });
+        Status {
+            at: now,
+            uptime_micros: now.since(self.started),
+            work: self.work_state(),
+            template_age_micros: self.template_at.map(|at| now.since(at)),
+            job: self.newest_facts.clone(),
+            jobs_made: self.jobs_made,
+            jobs_refused: self.jobs_refused,
+            job_error: self.job_error,
+            workers: self.ledger.len(),
+            connections: self.ledger.connections(),
+            totals: *self.ledger.total(),
+            hashes_per_second: self.ledger.hashes_per_second(now),
+            blocks: self.desk.records().cloned().collect(),
+            block_counts: self.desk.counts(),
+            blocks_unsettled: self.desk.unsettled(),
+            space: SpaceStatus {
+                capacity: self.space.capacity(),
+                free: self.space.free(),
+                leased: self.space.leased(),
+                resting: self.space.resting(),
+                faults: self.lease_faults,
+            },
+            shards: shards.collect(),
+            draining: self.draining,
+        }
+    }
+
+    /// Every worker's account. Up to 65,536 of them: for the API, not for every turn.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.ledger.workers(self.now).collect()
+    }
+
+    fn work_state(&self) -> WorkState {
+        match (self.template_at, &self.newest) {
+            (Some(at), _) if self.now.since(at) > self.template_silence_micros => WorkState::Silent,
+            (_, Some(_)) => WorkState::Current,
+            (_, None) => WorkState::None,
+        }
+    }
+}
+
+impl Seat {
+    /// A shard that takes nothing for so long that this is refused is watched by the engine; its
+    /// jobs are never refused.
+    fn push(&mut self, message: ToShard) {
+        let _ = self.outbox.push(message);
+    }
+}
+
+/// The first message among some seats.
+trait NextMessage {
+    fn next_message(self) -> Option<(ShardIndex, ToShard)>;
+}
+
+impl<'a, I: Iterator<Item = (&'a ShardIndex, &'a mut Seat)>> NextMessage for I {
+    fn next_message(mut self) -> Option<(ShardIndex, ToShard)> {
+        self.find_map(|(shard, seat)| {
+            let message = if seat.blocked { None } else { seat.outbox.pop() };
+            message.map(|message| (*shard, message))
+        })
+    }
+}
+
+fn no_miners(query: u64) -> Output {
+    Output::Miners { query, shard: None, rows: Vec::new(), done: true }
+}
+
+#[cfg(test)]
+#[path = "coordinator_test.rs"]
+mod tests;
