@@ -9,8 +9,8 @@
 //!             └ cancel by file ─► last receive, last send (Sent), the cancel itself ─┘
 //! ```
 //!
-//! Absent on purpose: time (the host knows when to wake), protocol, policy but the budget of
-//! accepts per turn.
+//! Absent on purpose: time (the host knows when to wake), protocol, policy (how many sockets are
+//! adopted in a turn, when an accept that ran out of descriptors is armed again).
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -84,15 +84,8 @@ pub struct Statistics {
 struct Listener {
     file: OwnedFd,
     armed: bool,
+    /// The shard has asked for the end of the accept, and it has not come yet.
     stopping: bool,
-    /// Its accept was cancelled because too many accepted sockets wait for the shard.
-    paused: bool,
-}
-
-struct Accepted {
-    listener: ListenerIndex,
-    socket: Socket,
-    peer: IpAddr,
 }
 
 /// One io_uring with its sockets and buffers. It belongs to the thread that made it.
@@ -109,11 +102,8 @@ pub struct Ring {
     watches: Vec<OwnedFd>,
     /// Completions that were made here, not by the kernel.
     local: VecDeque<Completion<Buffer, Socket>>,
-    /// Accepted sockets beyond the budget of this turn.
-    accepted: VecDeque<Accepted>,
     /// What the kernel could not take yet, oldest first.
     deferred: VecDeque<squeue::Entry>,
-    accepts_left: usize,
     /// Submissions whose last completion has not been seen.
     outstanding: usize,
     gather: bool,
@@ -121,13 +111,6 @@ pub struct Ring {
     /// Neither `Send` nor `Sync`: the kernel refuses a second thread (`SINGLE_ISSUER`).
     _thread: PhantomData<*const ()>,
 }
-
-/// Connections that a shard is given between two waits: at about 20 µs each, established miners
-/// wait at most 3 ms more while a farm comes back.
-const ACCEPTS_PER_TURN_MAX: usize = 128;
-
-/// Accepted sockets that wait for their turn; beyond, the kernel's backlog holds the rest.
-const ACCEPTED_WAITING_MAX: usize = 1_024;
 
 /// Completions that end a gathering early: more would only wait for their own sake.
 const GATHERED_MAX: usize = 64;
@@ -178,9 +161,7 @@ impl Ring {
             listeners: Vec::new(),
             watches: Vec::new(),
             local: VecDeque::new(),
-            accepted: VecDeque::new(),
             deferred: VecDeque::new(),
-            accepts_left: ACCEPTS_PER_TURN_MAX,
             outstanding: 0,
             gather: gather && setup.gather,
             statistics: Statistics::default(),
@@ -201,7 +182,7 @@ impl Ring {
     /// Takes over a listening socket. Nothing is accepted before [`shard::Ring::accept`].
     pub fn listen(&mut self, file: OwnedFd) -> ListenerIndex {
         let index = u16::try_from(self.listeners.len()).expect("a handful of listeners");
-        let listener = Listener { file, armed: false, stopping: false, paused: false };
+        let listener = Listener { file, armed: false, stopping: false };
         self.listeners.push(listener);
         ListenerIndex(index)
     }
@@ -226,11 +207,8 @@ impl Ring {
     /// # Errors
     /// Only what the ring cannot live with; a signal or the deadline is no error.
     pub fn wait(&mut self, deadline: Option<Duration>, gather_us: Option<u32>) -> io::Result<()> {
-        self.accepts_left = ACCEPTS_PER_TURN_MAX;
-        self.resume_accepts();
         self.submit_deferred();
-        let ready =
-            !self.local.is_empty() || !self.accepted.is_empty() || !self.io.completion().is_empty();
+        let ready = !self.local.is_empty() || !self.io.completion().is_empty();
         if ready || deadline == Some(Duration::ZERO) || !self.deferred.is_empty() {
             return self.submit();
         }
@@ -304,7 +282,7 @@ impl Ring {
 
     fn arm_accept(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
-        if listener.armed || listener.stopping {
+        if listener.armed {
             return;
         }
         listener.armed = true;
@@ -312,26 +290,6 @@ impl Ring {
             .flags(SocketFlags::CLOEXEC.bits().cast_signed())
             .build();
         self.push(accept.user_data(tag_indexed(operation::ACCEPT, index)));
-    }
-
-    fn cancel_accept(&mut self, index: usize) {
-        let accept = tag_indexed(operation::ACCEPT, index);
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(accept)).build();
-        self.push(cancel.user_data(tag_indexed(operation::STOP, index)));
-    }
-
-    /// Accepts again after the shard has taken the sockets that waited for it.
-    fn resume_accepts(&mut self) {
-        if !self.accepted.is_empty() {
-            return;
-        }
-        for index in 0..self.listeners.len() {
-            let listener = &mut self.listeners[index];
-            if listener.paused && !listener.armed {
-                listener.paused = false;
-                self.arm_accept(index);
-            }
-        }
     }
 
     fn next_entry(&mut self) -> Option<cqueue::Entry> {
@@ -441,57 +399,35 @@ impl Ring {
         more: bool,
     ) -> Option<Completion<Buffer, Socket>> {
         let listener = ListenerIndex(u16::try_from(index).expect("made from a u16"));
-        let state = &mut self.listeners[index];
-        state.armed = more;
-        let (stopping, paused) = (state.stopping, state.paused);
-        if result >= 0 {
-            self.queue_accepted(listener, own(result));
+        self.listeners[index].armed = more;
+        if result < 0 {
+            let cause = self.accept_end(index, Errno::from_raw_os_error(-result));
+            return Some(Completion::AcceptEnded { listener, cause });
         }
-        if more {
-            return None;
-        }
-        if stopping {
-            self.accepted.retain(|accepted| accepted.listener != listener);
-            return Some(Completion::AcceptEnded { listener, cause: AcceptEnd::Stopped });
-        }
-        if paused {
-            return None; // `resume_accepts` arms it again
-        }
-        if result >= 0 {
+        if !more && std::mem::take(&mut self.listeners[index].stopping) {
+            let cause = AcceptEnd::Stopped;
+            self.local.push_back(Completion::AcceptEnded { listener, cause });
+        } else if !more {
             self.statistics.rearmed += 1;
             self.arm_accept(index);
-            return None;
         }
-        let cause = match Errno::from_raw_os_error(-result) {
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => AcceptEnd::Exhausted,
-            Errno::CANCELED => AcceptEnd::Finished,
-            _ => AcceptEnd::Failed(-result),
-        };
-        Some(Completion::AcceptEnded { listener, cause })
-    }
-
-    fn queue_accepted(&mut self, listener: ListenerIndex, file: OwnedFd) {
+        let file = own(result);
         let Some(peer) = peer_of(&file) else {
             self.statistics.gone_at_accept += 1;
-            return;
+            return None;
         };
-        self.accepted.push_back(Accepted { listener, socket: Socket(file), peer });
-        if self.accepted.len() < ACCEPTED_WAITING_MAX {
-            return;
-        }
-        for index in 0..self.listeners.len() {
-            let listener = &mut self.listeners[index];
-            if listener.armed && !listener.paused {
-                listener.paused = true;
-                self.cancel_accept(index);
-            }
-        }
+        Some(Completion::Accepted { listener, socket: Socket(file), peer })
     }
 
-    fn next_accepted(&mut self) -> Option<Completion<Buffer, Socket>> {
-        self.accepts_left = self.accepts_left.checked_sub(1)?;
-        let Accepted { listener, socket, peer } = self.accepted.pop_front()?;
-        Some(Completion::Accepted { listener, socket, peer })
+    fn accept_end(&mut self, index: usize, errno: Errno) -> AcceptEnd {
+        if std::mem::take(&mut self.listeners[index].stopping) {
+            return AcceptEnd::Stopped;
+        }
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => AcceptEnd::Exhausted,
+            Errno::CANCELED => AcceptEnd::Finished,
+            other => AcceptEnd::Failed(other.raw_os_error()),
+        }
     }
 
     fn woken(&mut self, index: usize, more: bool) -> Option<Completion<Buffer, Socket>> {
@@ -542,7 +478,7 @@ impl shard::Ring for Ring {
             if let Some(made_here) = self.local.pop_front() {
                 return Some(made_here);
             }
-            let Some(entry) = self.next_entry() else { return self.next_accepted() };
+            let entry = self.next_entry()?;
             if let Some(completion) = self.translate(&entry) {
                 return Some(completion);
             }
@@ -558,21 +494,22 @@ impl shard::Ring for Ring {
     }
 
     fn accept(&mut self, listener: ListenerIndex) {
-        self.arm_accept(usize::from(listener.0));
+        let index = usize::from(listener.0);
+        // Wanted again before it stopped: its end is then `Finished`, which asks to be armed.
+        self.listeners[index].stopping = false;
+        self.arm_accept(index);
     }
 
     fn stop_accepting(&mut self, listener: ListenerIndex) {
         let index = usize::from(listener.0);
         let state = &mut self.listeners[index];
-        if std::mem::replace(&mut state.stopping, true) {
-            return;
-        }
-        if state.armed {
-            self.cancel_accept(index);
-        } else {
-            self.accepted.retain(|accepted| accepted.listener != listener);
+        if !state.armed {
             let cause = AcceptEnd::Stopped;
             self.local.push_back(Completion::AcceptEnded { listener, cause });
+        } else if !std::mem::replace(&mut state.stopping, true) {
+            let accept = tag_indexed(operation::ACCEPT, index);
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(accept)).build();
+            self.push(cancel.user_data(tag_indexed(operation::STOP, index)));
         }
     }
 
