@@ -19,6 +19,8 @@
 extern crate alloc;
 
 mod contract;
+mod downstream_sv1;
+mod fingerprints;
 mod job;
 mod send_buf;
 mod shared;
@@ -26,6 +28,9 @@ mod shared;
 pub use contract::{
     Close, Command, Event, FoundShare, Input, LimitReached, NotSv1, Output, Policy, Prefix,
     Question, Refusal, SessionId, ShareEvent, ShareOutcome, ShareToCheck, Tick, Ticket, Verdict,
+};
+pub use downstream_sv1::{
+    DownstreamSv1, NAME_BYTES_MAX, NAMES_MAX, REPLIES_QUEUED_MAX, State, USER_AGENT_BYTES_MAX,
 };
 pub use job::{Job, JobIndex, JobRef, RenderId, Rendering};
 pub use send_buf::{SEND_BYTES_MAX, SendBuf};

@@ -1,0 +1,140 @@
+//! Everything a miner says besides its shares: subscribe, configure, authorize, suggestions. Any
+//! order, any number of times; work begins when it has both subscribed and authorized.
+
+use super::answers::{Answer, Configured};
+use super::{DownstreamSv1, Notice, State, Subscription};
+use crate::contract::{Close, Prefix, Refusal, SessionId};
+use crate::shared::Shared;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use pow::Difficulty;
+use wire::sv1::{Configure, ErrorCode, Id, Subscribe};
+
+/// Worker names on one connection: a rental proxy or a controller of several machines has a few.
+pub const NAMES_MAX: usize = 8;
+
+/// Longest worker name, bytes. Firmware that allows long names stops at 191; names are never sent
+/// back, because some overflow a buffer beyond 127.
+pub const NAME_BYTES_MAX: usize = 191;
+
+/// Bytes kept of what the firmware calls itself: the longest seen has 60.
+pub const USER_AGENT_BYTES_MAX: usize = 128;
+
+impl DownstreamSv1 {
+    /// The session that the miner wants to resume is ignored: the answer names a new one, which is
+    /// what firmware expects of a server that restarted.
+    pub(super) fn subscribe(&mut self, id: Id<'_>, subscribe: &Subscribe<'_>) {
+        let answer = match self.subscription {
+            Subscription::None => {
+                self.subscription = Subscription::Wanted;
+                Answer::ExpectGrant
+            }
+            Subscription::Wanted | Subscription::ExpectGrant => Answer::ExpectGrant,
+            Subscription::Granted(..) => Answer::Subscribed,
+        };
+        if self.user_agent.is_none() {
+            let agent = subscribe.user_agent.as_deref().map(printable_start);
+            self.user_agent = agent.filter(|agent| !agent.is_empty());
+        }
+        self.answer(id, answer);
+    }
+
+    pub(super) fn granted(&mut self, prefix: Prefix, session: SessionId) {
+        if self.subscription != Subscription::ExpectGrant {
+            return;
+        }
+        self.subscription = Subscription::Granted(prefix, session);
+        self.answers.grant();
+        self.notices.push_back(Notice::Subscribed);
+        self.begin_mining();
+    }
+
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        let text = match refusal {
+            Refusal::ExtranonceExhausted => "no extranonce left for a new miner",
+            Refusal::Draining => "no new miners",
+        };
+        self.answers.refuse_grants(text);
+        self.close_after_answers(Close::Refused(refusal));
+    }
+
+    pub(super) fn authorize(&mut self, id: Id<'_>, user: &str) {
+        let name = user.trim();
+        if let Err(text) = check_name(name) {
+            return self.answer(id, Answer::Error(ErrorCode::Unauthorized, text));
+        }
+        if self.worker(name).is_none() {
+            if self.names.len() == NAMES_MAX {
+                let text = "too many workers on one connection";
+                return self.answer(id, Answer::Error(ErrorCode::Unauthorized, text));
+            }
+            // Exactly one more: most connections never have a second name.
+            self.names.reserve_exact(1);
+            self.names.push(name.into());
+            self.notices.push_back(Notice::Authorized((self.names.len() - 1) as u8));
+        }
+        self.answer(id, Answer::True);
+        self.begin_mining();
+    }
+
+    /// The index of an authorized name, given as firmware sends it.
+    pub(super) fn worker(&self, name: &str) -> Option<u8> {
+        let name = name.trim();
+        let found = self.names.iter().position(|known| **known == *name)?;
+        Some(found as u8)
+    }
+
+    /// BIP310. Only what was asked for is answered: some firmware disconnects on other keys.
+    pub(super) fn configure(&mut self, shared: &Shared, id: Id<'_>, configure: &Configure<'_>) {
+        let granted = configure.version_rolling.map(|wanted| {
+            let mask = wanted.mask & shared.settings().version_mask;
+            self.announcements.grant_mask((mask != 0).then_some(mask));
+            mask
+        });
+        let unknown = configure.unknown.iter();
+        let configured = Configured {
+            version_rolling: granted,
+            // The farm's own minimum stands; a promise to keep the miner's would be untrue.
+            minimum_difficulty: configure.minimum_difficulty.map(|_| false),
+            // A miner's prefix never changes here, so there is nothing to subscribe to.
+            subscribe_extranonce: configure.subscribe_extranonce.then_some(false),
+            unknown: unknown.map(|name| Cow::Owned(name.as_ref().into())).collect(),
+        };
+        self.answer(id, Answer::Configured(Box::new(configured)));
+    }
+
+    /// A hint, always answered: some firmware waits for ever otherwise.
+    pub(super) fn suggest(&mut self, id: Id<'_>, wanted: Option<Difficulty>) {
+        self.suggested = wanted.or(self.suggested);
+        self.answer(id, Answer::True);
+    }
+
+    fn begin_mining(&mut self) {
+        let granted = matches!(self.subscription, Subscription::Granted(..));
+        if granted && !self.names.is_empty() && self.state == State::ExpectHandshake {
+            self.state = State::Mining;
+            self.notices.push_back(Notice::Mining);
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("worker name is empty")
+    } else if name.len() > NAME_BYTES_MAX {
+        Err("worker name is too long")
+    } else if name.chars().any(char::is_control) {
+        Err("worker name has control characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// The start of a text, cut between characters, up to the first control character.
+fn printable_start(text: &str) -> Box<str> {
+    let mut end = text.find(char::is_control).unwrap_or(text.len()).min(USER_AGENT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].trim().into()
+}
