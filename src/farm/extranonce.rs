@@ -306,7 +306,10 @@ pub struct LeasePool {
     free: VecDeque<PrefixRange>,
     free_count: u64,
     resting: Resting,
+    /// What is asked for at a time.
     lease_prefixes: u32,
+    /// At this many idle prefixes or fewer the pool asks.
+    refill_at: u64,
     asked: bool,
     ask_after: Tick,
     full: Option<SpaceFull>,
@@ -315,12 +318,18 @@ pub struct LeasePool {
 impl LeasePool {
     /// An empty pool; `now` so that its first question is due at once.
     pub fn new(now: Tick) -> LeasePool {
+        LeasePool::with_lease(now, LEASE_PREFIXES)
+    }
+
+    /// As [`LeasePool::new`], asking for `lease_prefixes` at a time.
+    pub fn with_lease(now: Tick, lease_prefixes: u32) -> LeasePool {
         LeasePool {
             extranonce1_len: 0,
             free: VecDeque::with_capacity(LEASE_RANGES_MAX),
             free_count: 0,
             resting: Resting::default(),
-            lease_prefixes: LEASE_PREFIXES,
+            lease_prefixes,
+            refill_at: u64::from(lease_prefixes / 2),
             asked: false,
             ask_after: now,
             full: None,
@@ -357,12 +366,11 @@ impl LeasePool {
     /// How many prefixes to ask the coordinator for, if any; at most one question is open. The
     /// caller sends it, or says [`LeasePool::not_asked`].
     pub fn wanted(&mut self, now: Tick) -> Option<u32> {
-        let refill_at = u64::from(self.lease_prefixes / 2);
-        if self.asked || self.free_count > refill_at || now < self.ask_after {
+        if self.asked || self.free_count > self.refill_at || now < self.ask_after {
             return None;
         }
         self.asked = true;
-        Some(LEASE_PREFIXES)
+        Some(self.lease_prefixes)
     }
 
     /// The question could not be sent (a full lane): it will be asked again.
@@ -377,8 +385,7 @@ impl LeasePool {
         self.asked = false;
         self.full = None;
         // A small space grants less than was asked for; the refill mark follows what it grants.
-        let granted = lease.prefixes();
-        self.lease_prefixes = u32::try_from(granted).unwrap_or(LEASE_PREFIXES).max(1);
+        self.refill_at = lease.prefixes().min(u64::from(self.lease_prefixes)) / 2;
         for range in &lease.ranges {
             self.add(*range);
         }
@@ -393,7 +400,7 @@ impl LeasePool {
 
     /// One run of what is held idle above need, to be sent back. Call until `None`.
     pub fn surplus(&mut self) -> Option<PrefixRange> {
-        let keep = IDLE_LEASES_MAX * u64::from(LEASE_PREFIXES);
+        let keep = IDLE_LEASES_MAX * u64::from(self.lease_prefixes);
         // The oldest runs go, because the newest are the ones in use.
         let first = *self.free.front()?;
         if self.free_count < keep + u64::from(first.count) {
