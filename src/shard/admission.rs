@@ -1,0 +1,506 @@
+//! Who may connect, and how many: the allow list of a listener, the limits per shard and per
+//! source, and the queue in which accepted sockets wait for their turn's budget. It decides and
+//! counts; sockets are adopted and refused by `turn`.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use session::Tick;
+
+use crate::counters::RefusalReason;
+use crate::ring::ListenerIndex;
+
+/// Accepted sockets that get a slot in one turn. A storm of connects then costs a turn about as
+/// much as 64 shares do, so that running miners keep their latency.
+pub const ADOPTIONS_PER_TURN: usize = 64;
+
+/// Accepted sockets that may wait for a slot before the listeners pause; beyond it the kernel's
+/// backlog is the better place to wait.
+pub const SOCKETS_WAITING_MAX: usize = 1_024;
+
+/// Pause before a listener that ran out of descriptors is armed again, doubled up to the second.
+pub const ACCEPT_PAUSE_US_MIN: u64 = 10_000;
+/// The longest such pause: long enough to cost nothing, short enough for a farm that returns.
+pub const ACCEPT_PAUSE_US_MAX: u64 = 1_000_000;
+
+const _: () = assert!(ADOPTIONS_PER_TURN < SOCKETS_WAITING_MAX);
+
+/// What "private" means: the address blocks that a farm's own network may use.
+const PRIVATE_BLOCKS: [&str; 9] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "100.64.0.0/10",
+    "::1/128",
+    "fe80::/10",
+    "fc00::/7",
+];
+
+/// One block of addresses, for instance `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// Why a text is no address block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CidrError {
+    /// The part before the slash is no IP address.
+    Address(String),
+    /// The part after the slash is no number from 0 to the address's width in bits.
+    Bits(String),
+    /// Bits beyond the prefix are set, so the writer meant something else; the block that the
+    /// prefix names is given.
+    HostBits(Cidr),
+}
+
+impl fmt::Display for CidrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CidrError::Address(text) => write!(f, "\"{text}\" is no IP address"),
+            CidrError::Bits(text) => write!(f, "\"{text}\" is no prefix length of this address"),
+            CidrError::HostBits(block) => {
+                write!(f, "bits beyond the prefix are set; the block is {block}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+impl Cidr {
+    /// Reads `address/bits`, or a lone address as a block of one.
+    pub fn parse(text: &str) -> Result<Cidr, CidrError> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr =
+            address.parse().map_err(|_| CidrError::Address(address.to_string()))?;
+        let width = width(address);
+        let bits = match bits {
+            None => width,
+            Some(bits) => parse_bits(bits, width).ok_or(CidrError::Bits(bits.to_string()))?,
+        };
+        let network = masked(address, bits);
+        if network != address {
+            return Err(CidrError::HostBits(Cidr { address: network, bits }));
+        }
+        Ok(Cidr { address, bits })
+    }
+
+    /// Whether an address lies in the block. IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = canonical(address);
+        width(address) == width(self.address) && masked(address, self.bits) == self.address
+    }
+}
+
+/// The sources that a listener serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowList {
+    blocks: Vec<Cidr>,
+    any: bool,
+}
+
+impl AllowList {
+    /// Every source.
+    pub fn any() -> AllowList {
+        AllowList { blocks: Vec::new(), any: true }
+    }
+
+    /// RFC 1918, loopback, link-local, fc00::/7 and 100.64/10.
+    pub fn private() -> AllowList {
+        let blocks = PRIVATE_BLOCKS.iter().map(|block| Cidr::parse(block));
+        let blocks = blocks.map(|block| block.expect("the table holds address blocks")).collect();
+        AllowList { blocks, any: false }
+    }
+
+    /// Reads entries that are address blocks, `private` or `any`. The error says which entry is
+    /// wrong, by its index, and why.
+    pub fn parse<'a>(
+        entries: impl IntoIterator<Item = &'a str>,
+    ) -> Result<AllowList, (usize, CidrError)> {
+        let mut list = AllowList { blocks: Vec::new(), any: false };
+        for (index, entry) in entries.into_iter().enumerate() {
+            match entry {
+                "any" => list.any = true,
+                "private" => list.blocks.extend(AllowList::private().blocks),
+                block => list.blocks.push(Cidr::parse(block).map_err(|error| (index, error))?),
+            }
+        }
+        Ok(list)
+    }
+
+    /// Whether a source is served.
+    pub fn allows(&self, source: IpAddr) -> bool {
+        self.any || self.blocks.iter().any(|block| block.contains(source))
+    }
+}
+
+/// The limits of a shard on connections.
+#[derive(Clone, Debug)]
+pub struct AdmissionSettings {
+    /// The allow list of each listener, by [`ListenerIndex`].
+    pub allow: Vec<AllowList>,
+    /// Connections of this shard, at most.
+    pub connections_max: usize,
+    /// Connections from one source address to this shard, at most.
+    pub per_source_max: usize,
+}
+
+/// An accepted socket on its way to a slot.
+pub(crate) struct Waiting<S> {
+    pub(crate) socket: S,
+    pub(crate) listener: ListenerIndex,
+    pub(crate) peer: IpAddr,
+}
+
+/// One listener's accept, as the ring has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    Armed,
+    /// We asked the ring to stop, and its end has not come yet.
+    Stopping,
+    /// Ended because too many sockets wait, or because the shard drains.
+    Stopped,
+    /// Ended because descriptors ran out; armed again at the tick.
+    Paused {
+        until: Tick,
+    },
+}
+
+/// The door of one shard.
+pub(crate) struct Admission<S> {
+    settings: AdmissionSettings,
+    sources: BTreeMap<IpAddr, u32>,
+    /// Connections that were counted in: the sum over `sources`.
+    open: usize,
+    waiting: VecDeque<Waiting<S>>,
+    listeners: Vec<Accepting>,
+    pause_us: u64,
+    draining: bool,
+}
+
+impl<S> Admission<S> {
+    pub(crate) fn new(settings: AdmissionSettings) -> Admission<S> {
+        let listeners = settings.allow.iter().map(|_| Accepting::Stopped).collect();
+        Admission {
+            settings,
+            sources: BTreeMap::new(),
+            open: 0,
+            waiting: VecDeque::new(),
+            listeners,
+            pause_us: ACCEPT_PAUSE_US_MIN,
+            draining: false,
+        }
+    }
+
+    /// Queues an accepted socket, or gives it back when it is not to be served.
+    pub(crate) fn offer(&mut self, offered: Waiting<S>) -> Result<(), (S, RefusalReason)> {
+        self.pause_us = ACCEPT_PAUSE_US_MIN;
+        let allow = self.settings.allow.get(usize::from(offered.listener.0));
+        if self.draining {
+            return Err((offered.socket, RefusalReason::Draining));
+        }
+        if !allow.is_some_and(|allow| allow.allows(offered.peer)) {
+            return Err((offered.socket, RefusalReason::NotAllowed));
+        }
+        // Twice the pause mark: what one accept had already taken when it was told to stop.
+        if self.waiting.len() >= 2 * SOCKETS_WAITING_MAX {
+            return Err((offered.socket, RefusalReason::Connections));
+        }
+        self.waiting.push_back(offered);
+        Ok(())
+    }
+
+    /// The next waiting socket, counted in if the limits allow it (`open` connections exist), else
+    /// with the reason for which it is to be refused.
+    pub(crate) fn next(&mut self, open: usize) -> Option<(Waiting<S>, Result<(), RefusalReason>)> {
+        let waiting = self.waiting.pop_front()?;
+        let verdict = self.count_in(waiting.peer, open);
+        Some((waiting, verdict))
+    }
+
+    fn count_in(&mut self, peer: IpAddr, open: usize) -> Result<(), RefusalReason> {
+        if self.draining {
+            return Err(RefusalReason::Draining);
+        }
+        if open >= self.settings.connections_max {
+            return Err(RefusalReason::Connections);
+        }
+        let source = canonical(peer);
+        let held = self.sources.get(&source).copied().unwrap_or(0);
+        if held as usize >= self.settings.per_source_max {
+            return Err(RefusalReason::PerSource);
+        }
+        self.sources.insert(source, held + 1);
+        self.open += 1;
+        Ok(())
+    }
+
+    /// A counted connection is gone.
+    pub(crate) fn left(&mut self, peer: IpAddr) {
+        let source = canonical(peer);
+        let held = self.sources.get_mut(&source).expect("a slot's source was counted in");
+        *held -= 1;
+        self.open -= 1;
+        if *held == 0 {
+            self.sources.remove(&source);
+        }
+    }
+
+    /// Connections that were counted in and have not left.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// No further socket gets a slot.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// A listener's accept has ended. `exhausted`: for lack of descriptors, so it pauses.
+    pub(crate) fn ended(&mut self, listener: ListenerIndex, now: Tick, exhausted: bool) {
+        let Some(accepting) = self.listeners.get_mut(usize::from(listener.0)) else {
+            return;
+        };
+        if exhausted {
+            *accepting = Accepting::Paused { until: now.plus_micros(self.pause_us) };
+            self.pause_us = (self.pause_us * 2).min(ACCEPT_PAUSE_US_MAX);
+        } else {
+            *accepting = Accepting::Stopped;
+        }
+    }
+
+    /// What the listeners need now: `arm` and `stop` are called with those whose state changes.
+    pub(crate) fn steer(&mut self, now: Tick, mut act: impl FnMut(ListenerIndex, Steer)) {
+        let full = self.waiting.len() >= SOCKETS_WAITING_MAX || self.draining;
+        for (index, accepting) in self.listeners.iter_mut().enumerate() {
+            let listener = ListenerIndex(index as u16);
+            match *accepting {
+                Accepting::Armed if full => {
+                    *accepting = Accepting::Stopping;
+                    act(listener, Steer::Stop);
+                }
+                Accepting::Stopped if !full => {
+                    *accepting = Accepting::Armed;
+                    act(listener, Steer::Arm);
+                }
+                Accepting::Paused { until } if !full && until <= now => {
+                    *accepting = Accepting::Armed;
+                    act(listener, Steer::Arm);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When a paused listener wants to be armed again.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let paused = self.listeners.iter().filter_map(|accepting| match accepting {
+            Accepting::Paused { until } if !self.draining => Some(*until),
+            _ => None,
+        });
+        paused.min()
+    }
+
+    /// Whether the ring still holds an accept of ours.
+    pub(crate) fn is_accepting(&self) -> bool {
+        let armed =
+            |accepting: &Accepting| matches!(accepting, Accepting::Armed | Accepting::Stopping);
+        self.listeners.iter().any(armed)
+    }
+}
+
+/// What to do with a listener's accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steer {
+    Arm,
+    Stop,
+}
+
+/// IPv4-mapped IPv6 addresses as IPv4, so that one source has one name.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn parse_bits(text: &str, width: u8) -> Option<u8> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let bits: u8 = if digits { text.parse().ok()? } else { return None };
+    (bits <= width).then_some(bits)
+}
+
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn private_is_what_a_farm_uses() {
+        let list = AllowList::private();
+        for inside in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.7.7",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "::1",
+            "fe80::1",
+            "fd00::7",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(list.allows(at(inside)), "{inside}");
+        }
+        for outside in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "172.15.255.255",
+            "100.128.0.1",
+            "100.63.255.255",
+            "192.169.0.1",
+            "2001:db8::1",
+            "fec0::1",
+            "::ffff:8.8.8.8",
+            "0.0.0.0",
+        ] {
+            assert!(!list.allows(at(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn entries_are_blocks_or_words() {
+        let list = AllowList::parse(["203.0.113.0/24", "2001:db8::/32", "198.51.100.7"]).unwrap();
+        assert!(list.allows(at("203.0.113.255")));
+        assert!(list.allows(at("::ffff:203.0.113.9")));
+        assert!(list.allows(at("2001:db8:ffff::1")));
+        assert!(list.allows(at("198.51.100.7")));
+        assert!(!list.allows(at("198.51.100.8")));
+        assert!(AllowList::parse(["any"]).unwrap().allows(at("8.8.8.8")));
+        assert!(!AllowList::parse([]).unwrap().allows(at("127.0.0.1")));
+        assert!(AllowList::parse(["0.0.0.0/0"]).unwrap().allows(at("8.8.8.8")));
+        assert!(!AllowList::parse(["0.0.0.0/0"]).unwrap().allows(at("2001:db8::1")));
+    }
+
+    #[test]
+    fn a_wrong_entry_is_named_with_its_fault() {
+        let fault = |entry| AllowList::parse(["private", entry]).unwrap_err();
+        assert_eq!(fault("farm"), (1, CidrError::Address("farm".into())));
+        assert_eq!(fault("10.0.0.0/33"), (1, CidrError::Bits("33".into())));
+        assert_eq!(fault("10.0.0.0/+8"), (1, CidrError::Bits("+8".into())));
+        assert_eq!(fault("10.0.0.0/"), (1, CidrError::Bits("".into())));
+        let meant = Cidr::parse("10.0.0.0/8").unwrap();
+        assert_eq!(fault("10.1.0.0/8"), (1, CidrError::HostBits(meant)));
+        assert_eq!(
+            CidrError::HostBits(meant).to_string(),
+            "bits beyond the prefix are set; the block is 10.0.0.0/8"
+        );
+    }
+
+    fn door(connections_max: usize, per_source_max: usize) -> Admission<u32> {
+        let allow = [AllowList::private()].into();
+        Admission::new(AdmissionSettings { allow, connections_max, per_source_max })
+    }
+
+    fn offer(door: &mut Admission<u32>, socket: u32, peer: &str) -> Result<(), RefusalReason> {
+        let offered = Waiting { socket, listener: ListenerIndex(0), peer: at(peer) };
+        door.offer(offered).map_err(|(_, reason)| reason)
+    }
+
+    #[test]
+    fn limits_refuse_and_leaving_makes_room() {
+        let mut door = door(3, 2);
+        assert_eq!(offer(&mut door, 0, "8.8.8.8"), Err(RefusalReason::NotAllowed));
+        for (socket, peer) in ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1"].iter().enumerate() {
+            offer(&mut door, socket as u32, peer).unwrap();
+        }
+        assert_eq!(door.next(0).unwrap().1, Ok(()));
+        assert_eq!(door.next(1).unwrap().1, Ok(()));
+        assert_eq!(door.next(2).unwrap().1, Err(RefusalReason::PerSource));
+        door.left(at("10.0.0.1"));
+        offer(&mut door, 4, "10.0.0.1").unwrap();
+        offer(&mut door, 5, "10.0.0.2").unwrap();
+        assert_eq!(door.next(1).unwrap().1, Ok(()));
+        assert_eq!(door.next(3).unwrap().1, Err(RefusalReason::Connections));
+        door.drain();
+        assert_eq!(offer(&mut door, 6, "10.0.0.3"), Err(RefusalReason::Draining));
+        assert!(door.next(0).is_none());
+    }
+
+    #[test]
+    fn a_full_queue_stops_the_listener_and_an_empty_one_arms_it() {
+        let mut door = door(usize::MAX, usize::MAX);
+        let mut acts = Vec::new();
+        door.steer(Tick(0), |_, act| acts.push(act));
+        for socket in 0..SOCKETS_WAITING_MAX as u32 {
+            offer(&mut door, socket, "10.0.0.1").unwrap();
+        }
+        door.steer(Tick(0), |_, act| acts.push(act));
+        door.steer(Tick(0), |_, act| acts.push(act));
+        door.ended(ListenerIndex(0), Tick(0), false);
+        while door.next(0).is_some() {}
+        door.steer(Tick(0), |_, act| acts.push(act));
+        assert_eq!(acts, [Steer::Arm, Steer::Stop, Steer::Arm]);
+    }
+
+    #[test]
+    fn a_listener_without_descriptors_waits_longer_each_time() {
+        let mut door = door(9, 9);
+        let mut now = Tick(0);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            door.steer(now, |_, _| {});
+            assert!(door.is_accepting());
+            door.ended(ListenerIndex(0), now, true);
+            let until = door.deadline().expect("it waits");
+            pauses.push(until.since(now));
+            now = until;
+        }
+        assert_eq!(pauses[..3], [10_000, 20_000, 40_000]);
+        assert_eq!(*pauses.last().unwrap(), ACCEPT_PAUSE_US_MAX);
+        offer(&mut door, 1, "10.0.0.1").unwrap();
+        door.ended(ListenerIndex(0), now, true);
+        assert_eq!(door.deadline().unwrap().since(now), ACCEPT_PAUSE_US_MIN);
+    }
+}

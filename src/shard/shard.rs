@@ -1,0 +1,638 @@
+//! The shard itself: what it is made of, and what happens to one connection. The order in which
+//! things happen is in `turn`.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use farm::extranonce::{LeasePool, LiveJobs, NoPrefix};
+use farm::jobs::Renderings;
+use farm::ledger::{ShardWorkers, WorkerId};
+use farm::messages::{FoundBlock, MinerState};
+use pow::Kernel;
+use session::{
+    Close, DownstreamSv1, Event, FoundShare, Input, Output, Prefix, Question, Refusal, Rendering,
+    SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, Shared, Tick,
+};
+
+use crate::admission::{Admission, AdmissionSettings, SOCKETS_WAITING_MAX};
+use crate::checks::Batch;
+use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
+use crate::deadlines::Deadlines;
+use crate::fan_out::FanOut;
+use crate::guard::{Guard, Panicked};
+use crate::report::Outgoing;
+use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
+use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
+use crate::slot::{Answers, Phase, Sending, Slots};
+
+const _: () = assert!(SHARE_OUTCOMES == ShareOutcome::ALL.len());
+
+/// What a shard is told when it is made.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// The shard's number, for session ids.
+    pub index: u16,
+    /// Which life of this shard: its ledger counts from zero in each.
+    pub incarnation: u32,
+    /// A secret random number: session ids and fingerprints are keyed with it.
+    pub seed: u64,
+    /// What all sessions of the shard have in common.
+    pub session: Settings,
+    /// Who may connect.
+    pub admission: AdmissionSettings,
+    /// Send buffers that are made beforehand.
+    pub buffers_reserved: usize,
+}
+
+/// The data plane of one core.
+pub struct Shard<R: Ring> {
+    pub(crate) settings: ShardSettings,
+    kernel: Kernel,
+    pub(crate) counters: Arc<Counters>,
+    /// The live jobs. They change only between two handles of any session.
+    pub(crate) shared: Shared,
+    renderings: Renderings,
+    pub(crate) leases: LeasePool,
+    pub(crate) workers: ShardWorkers,
+    pub(crate) admission: Admission<R::Socket>,
+    pub(crate) slots: Slots,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) batch: Batch,
+    /// Slots that are to be drained into an open buffer in this turn, each once.
+    pub(crate) ready: Vec<u32>,
+    /// Connections whose receive ended for lack of buffers.
+    pub(crate) rearm: Vec<ConnId>,
+    /// Connections that wait for a prefix.
+    pub(crate) asking: Vec<ConnId>,
+    pub(crate) fan_out: FanOut,
+    buffers: Buffers,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) draining: Option<Draining>,
+    /// The first job's number on the present tip and on the one before it.
+    tip_began: [u32; 2],
+    sessions_made: u64,
+    pub(crate) miners_mining: u64,
+}
+
+/// How far a drain is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draining {
+    pub(crate) since: Tick,
+    /// The first slot that was not told yet.
+    pub(crate) cursor: u32,
+}
+
+/// What a turn works with, besides the shard.
+pub(crate) struct Hands<'a, R: Ring, G: Guard> {
+    pub(crate) now: Tick,
+    pub(crate) ring: &'a mut R,
+    pub(crate) guard: &'a G,
+}
+
+impl<R: Ring> Shard<R> {
+    /// A shard without connections or work.
+    pub fn new(settings: ShardSettings, kernel: Kernel, counters: Arc<Counters>) -> Shard<R> {
+        Shard {
+            kernel,
+            counters,
+            shared: Shared::new(settings.session.clone()),
+            renderings: Renderings::new(),
+            leases: LeasePool::new(Tick(0)),
+            workers: ShardWorkers::new(settings.incarnation),
+            admission: Admission::new(settings.admission.clone()),
+            slots: Slots::default(),
+            deadlines: Deadlines::new(Tick(0)),
+            batch: Batch::new(),
+            ready: Vec::new(),
+            rearm: Vec::new(),
+            asking: Vec::new(),
+            fan_out: FanOut::default(),
+            buffers: Buffers::new(settings.buffers_reserved),
+            outgoing: Outgoing::new(Tick(0)),
+            draining: None,
+            tip_began: [0; 2],
+            sessions_made: 0,
+            miners_mining: 0,
+            settings,
+        }
+    }
+
+    /// Arms the listeners. Called once, before the first turn.
+    pub fn start(&mut self, ring: &mut R) {
+        self.admission.steer(Tick(0), |listener: ListenerIndex, _| ring.accept(listener));
+    }
+
+    /// The jobs whose shares can still be credited: what a prefix must outlive.
+    pub(crate) fn live_jobs(&self) -> Option<LiveJobs> {
+        let newest = self.shared.newest()?.number;
+        Some(LiveJobs { oldest: self.tip_began[1], newest })
+    }
+
+    /// Takes a job that the coordinator made. Only between two handles.
+    pub(crate) fn adopt_job(&mut self, job: Arc<session::Job>) {
+        let stale = self.shared.newest().is_some_and(|newest| job.number <= newest.number);
+        if stale || job.tip < self.shared.tip() {
+            return;
+        }
+        let new_tip = job.tip > self.shared.tip();
+        let (number, received) = (job.number, job.received);
+        if new_tip {
+            // With no tip before it, nothing older than this job was ever given out.
+            let before = if self.tip_began[0] == 0 { number } else { self.tip_began[0] };
+            self.tip_began = [number, before];
+        }
+        self.shared.adopt(job);
+        self.counters.jobs.add(1);
+        if self.fan_out.start(received, new_tip, self.slots.len()) {
+            self.counters.jobs_coalesced.add(1);
+        }
+    }
+
+    /// Gives an accepted socket its slot and its session.
+    pub(crate) fn seat<G: Guard>(
+        &mut self,
+        socket: R::Socket,
+        peer: IpAddr,
+        hands: &mut Hands<'_, R, G>,
+    ) {
+        self.sessions_made += 1;
+        let seed = self.keyed(b"fingerprints");
+        let session = Box::new(DownstreamSv1::new(hands.now, &self.shared, seed));
+        let conn = self.slots.seat(peer, session, hands.now);
+        // Every list of slots has room for all, so that no share ever makes one grow.
+        let slots = self.slots.len() as usize;
+        self.ready.reserve(slots.saturating_sub(self.ready.len()));
+        self.rearm.reserve(slots.saturating_sub(self.rearm.len()));
+        self.counters.connections_accepted.add(1);
+        hands.ring.adopt(socket, conn);
+        self.reply(conn.slot, hands);
+    }
+
+    /// 64 bits that nobody can guess who does not know the seed, other ones for each session.
+    fn keyed(&self, purpose: &[u8]) -> u64 {
+        let mut text = [0; 48];
+        text[..8].copy_from_slice(&self.settings.seed.to_le_bytes());
+        text[8..10].copy_from_slice(&self.settings.index.to_le_bytes());
+        text[10..14].copy_from_slice(&self.settings.incarnation.to_le_bytes());
+        text[14..22].copy_from_slice(&self.sessions_made.to_le_bytes());
+        text[22..22 + purpose.len()].copy_from_slice(purpose);
+        let hash = self.kernel.sha256d(&text);
+        hash.0[..8].iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+
+    /// Tells a session something. A session that panics is closed; nobody else notices.
+    pub(crate) fn handle<G: Guard>(
+        &mut self,
+        slot: u32,
+        input: Input<'_>,
+        hands: &mut Hands<'_, R, G>,
+    ) {
+        let Some(session) = self.slots.at_mut(slot).session.as_mut() else {
+            return;
+        };
+        let (now, shared) = (hands.now, &self.shared);
+        if let Err(Panicked) = hands.guard.run(|| session.handle(now, shared, input)) {
+            self.poison(slot, hands);
+        }
+    }
+
+    /// Takes what a session wants besides writing: its checks, questions, events and deadline.
+    pub(crate) fn listen<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        let mut closed = SendBuf::closed();
+        self.drain(slot, &mut closed, hands);
+        self.make_ready(slot);
+        self.close_if_flushed(slot, hands);
+    }
+
+    /// Marks a slot to be answered in this turn.
+    pub(crate) fn make_ready(&mut self, slot: u32) {
+        let place = self.slots.at_mut(slot);
+        if !place.is_ready && place.phase == Phase::Open {
+            place.is_ready = true;
+            self.ready.push(slot);
+        }
+    }
+
+    /// Drains a session into its one pending send, if nothing of it is in flight.
+    pub(crate) fn reply<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        if self.slots.at(slot).session.is_none() {
+            return;
+        }
+        if self.slots.at(slot).sending.is_some() {
+            let mut closed = SendBuf::closed();
+            self.drain(slot, &mut closed, hands);
+            // What it could not say now it says when the send is done.
+            self.slots.at_mut(slot).wants_buffer = true;
+            return;
+        }
+        let mut buf = SendBuf::from_vec(self.buffers.take());
+        let shared = self.drain(slot, &mut buf, hands);
+        let place = self.slots.at_mut(slot);
+        place.wants_buffer = shared.is_some() || buf.as_bytes().len() >= SEND_BYTES_MAX;
+        let own = buf.into_vec();
+        let poisoned = place.phase == Phase::Closing;
+        match shared {
+            Some(chunk) if !poisoned => {
+                assert!(own.is_empty(), "nothing is written behind a shared chunk");
+                self.send(slot, chunk, hands);
+                self.buffers.put_back(own);
+            }
+            None if !own.is_empty() && !poisoned => self.send(slot, Chunk::Own(own), hands),
+            _ => self.buffers.put_back(own),
+        }
+        self.close_if_flushed(slot, hands);
+    }
+
+    /// Polls a session until it waits. Returns the shared chunk that is to be its next send.
+    fn drain<G: Guard>(
+        &mut self,
+        slot: u32,
+        buf: &mut SendBuf,
+        hands: &mut Hands<'_, R, G>,
+    ) -> Option<Chunk> {
+        let mut chunk = None;
+        loop {
+            let Some(session) = self.slots.at_mut(slot).session.as_mut() else {
+                return chunk;
+            };
+            let shared = &self.shared;
+            let Ok(output) = hands.guard.run(|| session.poll_output(shared, buf)) else {
+                self.poison(slot, hands);
+                return None;
+            };
+            match output {
+                Output::Wrote => {}
+                Output::Shared(rendering) => {
+                    chunk = self.render(rendering, buf).or(chunk);
+                }
+                Output::Check(ticket, to_check) => {
+                    self.batch.push(slot, ticket, to_check);
+                    self.slots.at_mut(slot).checks_open += 1;
+                }
+                Output::Ask(Question::Prefix) => self.ask(slot),
+                Output::Event(event) => self.note(slot, event, hands.now),
+                Output::Close(close) => {
+                    self.end_session(slot, reason_of(close), hands);
+                    return chunk;
+                }
+                Output::Wait(until) => {
+                    self.set_deadline(slot, until);
+                    return chunk;
+                }
+            }
+        }
+    }
+
+    /// A connection wants a prefix. Each asks once, so that without those that have left there are
+    /// never more than slots.
+    fn ask(&mut self, slot: u32) {
+        if self.asking.len() >= self.slots.len() as usize {
+            let slots = &mut self.slots;
+            self.asking.retain(|conn| slots.named(*conn).is_some_and(|at| at.session.is_some()));
+        }
+        self.asking.push(self.slots.conn(slot));
+    }
+
+    /// A rendering as a chunk of its own if nothing stands before it, else as a copy.
+    fn render(&mut self, rendering: Rendering, buf: &mut SendBuf) -> Option<Chunk> {
+        let job = self.shared.job(rendering.job);
+        let bytes = self.renderings.get(job, rendering.second, rendering.clean);
+        if buf.is_empty() {
+            buf.close();
+            return Some(Chunk::Shared(bytes));
+        }
+        buf.append(&bytes);
+        None
+    }
+
+    /// Gives a chunk to the ring. Nothing else of this connection is in flight.
+    fn send<G: Guard>(&mut self, slot: u32, chunk: Chunk, hands: &mut Hands<'_, R, G>) {
+        let place = self.slots.at_mut(slot);
+        assert!(place.sending.is_none(), "one send in flight per connection");
+        assert!(matches!(place.phase, Phase::Open | Phase::Flushing));
+        let answers = core::mem::take(&mut place.answers);
+        place.sending = Some(Sending { from: 0, progress: hands.now, answers });
+        self.counters.sends.add(1);
+        let conn = self.slots.conn(slot);
+        self.deadlines.lower(slot, hands.now.plus_micros(SEND_STALL_US_MAX));
+        hands.ring.send(conn, chunk, 0);
+    }
+
+    /// A chunk came back: the rest goes first, then whatever the session has to say.
+    pub(crate) fn sent<G: Guard>(
+        &mut self,
+        conn: ConnId,
+        chunk: Chunk,
+        result: Result<usize, i32>,
+        hands: &mut Hands<'_, R, G>,
+    ) {
+        let Some(place) = self.slots.named(conn) else {
+            self.counters.completions_stale.add(1);
+            return self.recycle(chunk);
+        };
+        let Some(sending) = place.sending.as_mut().filter(|_| place.phase != Phase::Closing) else {
+            return self.recycle(chunk);
+        };
+        let Ok(bytes) = result else {
+            self.recycle(chunk);
+            return self.lose(conn.slot, CloseReason::PeerReset, hands);
+        };
+        self.counters.bytes_sent.add(bytes as u64);
+        sending.from += bytes;
+        if bytes > 0 {
+            sending.progress = hands.now;
+        }
+        if sending.from < chunk.bytes().len() {
+            self.counters.short_sends.add(1);
+            return hands.ring.send(conn, chunk, sending.from);
+        }
+        let answers = sending.answers;
+        place.sending = None;
+        let (eager, flushing) = (place.wants_buffer, place.phase == Phase::Flushing);
+        if answers.count > 0 {
+            let latency_us = hands.now.since(answers.since);
+            self.counters.share_latency.record(latency_us, u64::from(answers.count));
+        }
+        self.recycle(chunk);
+        if eager && !flushing {
+            self.handle(conn.slot, Input::Timer, hands);
+            self.listen(conn.slot, hands);
+        }
+        self.close_if_flushed(conn.slot, hands);
+    }
+
+    fn recycle(&mut self, chunk: Chunk) {
+        if let Chunk::Own(buffer) = chunk {
+            self.buffers.put_back(buffer);
+        }
+    }
+
+    /// What the farm and the counters learn from a session.
+    fn note(&mut self, slot: u32, event: Event, now: Tick) {
+        match event {
+            Event::Subscribed => self.slots.at_mut(slot).state = MinerState::Subscribed,
+            Event::Authorized { worker } => self.note_name(slot, worker),
+            Event::Mining => {
+                self.miners_mining += 1;
+                self.slots.at_mut(slot).state = MinerState::Mining;
+            }
+            Event::Share(share) => self.note_share(slot, share, now),
+            Event::Block(found) => self.note_block(slot, found, now),
+        }
+    }
+
+    fn note_name(&mut self, slot: u32, worker: u8) {
+        let place = self.slots.at_mut(slot);
+        let names = place.session.as_ref().map_or(&[][..], |session| session.names());
+        let name = names.get(usize::from(worker)).expect("an event names a worker by its index");
+        let id = self.workers.intern(name);
+        assert_eq!(place.workers.len(), usize::from(worker), "names come in their order");
+        place.workers.push(id);
+        self.workers.connected(id);
+    }
+
+    fn note_share(&mut self, slot: u32, share: ShareEvent, now: Tick) {
+        let place = self.slots.at_mut(slot);
+        place.answers.add(now);
+        let named = share.worker.and_then(|worker| place.workers.get(usize::from(worker)));
+        let id = named.copied().unwrap_or(WorkerId::OTHER);
+        let (outcome, difficulty) = (share.outcome, share.difficulty);
+        self.workers.count(id, outcome, difficulty, share.hash_difficulty, now);
+        self.counters.shares[outcome as usize].add(1);
+        self.counters.best_share_difficulty.raise(share.hash_difficulty);
+        if outcome == ShareOutcome::Accepted {
+            self.counters.difficulty_accepted.add(difficulty);
+            place.tally.accepted += 1;
+            place.tally.last_share = Some(now);
+        } else {
+            self.counters.difficulty_rejected.add(difficulty);
+            place.tally.rejected += 1;
+        }
+    }
+
+    fn note_block(&mut self, slot: u32, found: FoundShare, now: Tick) {
+        let job = self.shared.job(found.job);
+        assert_eq!(job.number, found.number, "a block is noted before its job can go");
+        let place = self.slots.at(slot);
+        let id = place.workers.get(usize::from(found.worker)).copied();
+        let id = id.unwrap_or(WorkerId::OTHER);
+        self.workers.count_block(id);
+        self.counters.blocks_found.add(1);
+        self.outgoing.hold_block(Box::new(FoundBlock {
+            job_number: found.number,
+            tip: job.tip,
+            header: job.work.header(self.kernel, &found.share).to_bytes(),
+            extranonce: found.share.extranonce,
+            hash: found.hash,
+            worker: self.workers.name(id).clone(),
+            found: now,
+        }));
+    }
+
+    /// Answers those who asked for a prefix, as far as the lease goes.
+    pub(crate) fn grant_prefixes<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        let mut answered = 0;
+        while let Some(conn) = self.asking.get(answered).copied() {
+            let alive = self.slots.named(conn).is_some_and(|place| place.session.is_some());
+            if alive {
+                match self.leases.take() {
+                    Ok(prefix) => self.grant(conn.slot, prefix, hands),
+                    Err(NoPrefix::Asked) if self.draining.is_none() => break,
+                    Err(NoPrefix::Asked) => self.refuse(conn.slot, Refusal::Draining, hands),
+                    Err(NoPrefix::Full(_)) => {
+                        self.refuse(conn.slot, Refusal::ExtranonceExhausted, hands);
+                    }
+                }
+            }
+            answered += 1;
+        }
+        self.asking.drain(..answered);
+    }
+
+    fn grant<G: Guard>(&mut self, slot: u32, prefix: Prefix, hands: &mut Hands<'_, R, G>) {
+        self.sessions_made += 1;
+        let id = SessionId(self.keyed(b"session id"));
+        self.slots.at_mut(slot).prefix = Some(prefix);
+        self.handle(slot, Input::Granted(prefix, id), hands);
+        self.make_ready(slot);
+    }
+
+    fn refuse<G: Guard>(&mut self, slot: u32, refusal: Refusal, hands: &mut Hands<'_, R, G>) {
+        self.handle(slot, Input::Refused(refusal), hands);
+        self.make_ready(slot);
+    }
+
+    fn set_deadline(&mut self, slot: u32, until: Tick) {
+        let stalled = self.slots.at(slot).sending.map(|sending| sending.progress);
+        let stalled = stalled.map_or(Tick::NEVER, |since| since.plus_micros(SEND_STALL_US_MAX));
+        self.deadlines.set(slot, until.min(stalled));
+    }
+
+    /// A deadline of a connection has come: of its session, or of the ring's progress with it.
+    pub(crate) fn due<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        let place = self.slots.at(slot);
+        let stalled = place
+            .sending
+            .is_some_and(|sending| hands.now.since(sending.progress) >= SEND_STALL_US_MAX);
+        match place.phase {
+            Phase::Free | Phase::Closing => {}
+            Phase::Flushing => self.close(slot, hands),
+            Phase::Open if stalled => self.lose(slot, CloseReason::SlowReader, hands),
+            Phase::Open => {
+                self.handle(slot, Input::Timer, hands);
+                self.reply(slot, hands);
+            }
+        }
+    }
+
+    /// Ends a connection in any phase at once: nothing more is flushed.
+    pub(crate) fn lose<G: Guard>(
+        &mut self,
+        slot: u32,
+        reason: CloseReason,
+        hands: &mut Hands<'_, R, G>,
+    ) {
+        self.end_session(slot, reason, hands);
+        if self.slots.at(slot).phase == Phase::Flushing {
+            self.close(slot, hands);
+        }
+    }
+
+    /// A call into the session panicked: it is not touched again, and only its connection ends.
+    pub(crate) fn poison<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        self.counters.panics.add(1);
+        self.lose(slot, CloseReason::Panicked, hands);
+    }
+
+    /// The session is over. What it has held goes back; what is in flight may still go out.
+    fn end_session<G: Guard>(
+        &mut self,
+        slot: u32,
+        reason: CloseReason,
+        hands: &mut Hands<'_, R, G>,
+    ) {
+        let live = self.live_jobs();
+        let place = self.slots.at_mut(slot);
+        let Some(session) = place.session.take() else {
+            return;
+        };
+        assert_eq!(place.phase, Phase::Open);
+        place.phase = Phase::Flushing;
+        if hands.guard.run(|| drop(session)).is_err() {
+            self.counters.panics.add(1);
+        }
+        if let Some(prefix) = place.prefix.take() {
+            self.leases.give_back(prefix, live, hands.now);
+        }
+        for worker in core::mem::take(&mut place.workers) {
+            self.workers.disconnected(worker);
+        }
+        if place.state == MinerState::Mining {
+            self.miners_mining -= 1;
+        }
+        place.answers = Answers::default();
+        self.admission.left(place.peer);
+        self.counters.closed[reason as usize].add(1);
+        self.deadlines.set(slot, hands.now.plus_micros(FLUSH_US_MAX));
+    }
+
+    /// Closes a connection that has ended and has nothing in flight.
+    pub(crate) fn close_if_flushed<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        let place = self.slots.at(slot);
+        if place.sending.is_some() {
+            return;
+        }
+        match place.phase {
+            Phase::Flushing => self.close(slot, hands),
+            Phase::Open if place.at_eof && !place.is_ready => {
+                self.lose(slot, CloseReason::PeerClosed, hands);
+            }
+            _ => {}
+        }
+    }
+
+    fn close<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        let place = self.slots.at_mut(slot);
+        assert_eq!(place.phase, Phase::Flushing);
+        place.phase = Phase::Closing;
+        self.deadlines.set(slot, Tick::NEVER);
+        hands.ring.close(self.slots.conn(slot));
+    }
+
+    /// Hashes the open shares and hands out the verdicts.
+    pub(crate) fn judge<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.counters.batches.add(1);
+        self.batch.hash(&self.kernel, &self.shared);
+        let mut batch = self.batch.lend();
+        while let Some((slot, verdicts)) = batch.next_verdicts() {
+            self.slots.at_mut(slot).checks_open = 0;
+            self.handle(slot, Input::Verdicts(verdicts), hands);
+            self.make_ready(slot);
+        }
+        self.batch = batch;
+    }
+
+    /// The connections that are being served, for checks from outside.
+    pub fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
+        let open = (0..self.slots.len()).filter(|slot| self.slots.at(*slot).session.is_some());
+        open.map(|slot| {
+            let place = self.slots.at(slot);
+            let (peer, state, prefix) = (place.peer, place.state, place.prefix);
+            Connection { conn: self.slots.conn(slot), peer, state, prefix }
+        })
+    }
+
+    /// How full everything is that has a limit, each with its limit.
+    pub fn levels(&self) -> [Level; 5] {
+        let level = |name, held, limit| Level { name, held, limit };
+        let connections_max = self.settings.admission.connections_max;
+        let (blocks, blocks_max) = self.outgoing.blocks_held();
+        [
+            level("connections", self.slots.used(), connections_max),
+            level("sockets waiting", self.admission.waiting(), 2 * SOCKETS_WAITING_MAX),
+            level("connections that ask for a prefix", self.asking.len(), connections_max),
+            level("blocks held", blocks, blocks_max),
+            level("pooled buffers", self.buffers.len(), BUFFERS_POOLED_MAX),
+        ]
+    }
+}
+
+/// One served connection, as a check from outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its slot, and which use of it.
+    pub conn: ConnId,
+    /// The source address.
+    pub peer: IpAddr,
+    /// Where it stands.
+    pub state: MinerState,
+    /// Its extranonce1, once granted.
+    pub prefix: Option<Prefix>,
+}
+
+/// How full something is that has a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// What it is.
+    pub name: &'static str,
+    /// How much it holds.
+    pub held: usize,
+    /// How much it may hold.
+    pub limit: usize,
+}
+
+/// The counted reason of a session's own close.
+fn reason_of(close: Close) -> CloseReason {
+    match close {
+        Close::NotStratum(_) | Close::Malformed | Close::NotSubscribed => CloseReason::Protocol,
+        Close::Silent | Close::HandshakeTimeout => CloseReason::Handshake,
+        Close::Limit(_) => CloseReason::Limit,
+        Close::Refused(Refusal::ExtranonceExhausted) => CloseReason::NoPrefix,
+        Close::Refused(Refusal::Draining) | Close::Drained => CloseReason::Drained,
+    }
+}
