@@ -1,1 +1,17 @@
-//! ops: under construction.
+//! What the operator meets: configuration, commands, pages, metrics, logs.
+//!
+//! Read `cli` (what may be typed), then `run` or `demo` (what happens), then `config`, `http` and
+//! `metrics`. Nothing here is on the path of a share: this crate looks at snapshots and counters
+//! and never touches a shard's memory.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod generate;
+pub mod host;
+pub mod logs;
+pub mod signals;
+pub mod state;
+pub mod version;

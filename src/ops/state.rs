@@ -1,0 +1,205 @@
+//! The state folder: where it is, and the lock that lets only one `run` have it. The lock is an
+//! flock on a file, so that it falls with the process however that ends; the file's text is the
+//! holder's pid, for whoever is refused.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, FlockOperation, access, flock};
+
+/// The file that is locked.
+const LOCK_FILE: &str = "lock";
+/// A pid has at most seven digits; more is no text of ours.
+const PID_BYTES_MAX: u64 = 16;
+
+/// A state folder that is ours until this is dropped.
+#[derive(Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a state folder cannot be had: always the host's or the operator's to mend.
+#[derive(Debug)]
+pub enum StateError {
+    /// Another `run` has it.
+    Taken {
+        /// The folder.
+        path: PathBuf,
+        /// The process that has it, if its pid could be read.
+        pid: Option<u32>,
+    },
+    /// It cannot be made or written.
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        cause: io::Error,
+    },
+    /// No folder is configured, and the environment names none.
+    Nowhere,
+}
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StateError::Taken { path, pid } => {
+                let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                let path = path.display();
+                write!(
+                    out,
+                    "state folder {path} is in use by {who}; stop it, or give this one another \
+                     [state] directory"
+                )
+            }
+            StateError::Unwritable { path, cause } => {
+                let path = path.display();
+                write!(
+                    out,
+                    "state folder {path} cannot be written: {cause}; make it writable for this \
+                     user, or set [state] directory"
+                )
+            }
+            StateError::Nowhere => out.write_str(
+                "no state folder: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set; set \
+                 [state] directory",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+impl StateFolder {
+    /// Makes the folder if need be and takes its lock.
+    pub fn take(path: &Path) -> Result<StateFolder, StateError> {
+        let unwritable = |cause| StateError::Unwritable { path: path.to_owned(), cause };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unwritable)?;
+        let mut lock = open_lock(path, true).map_err(unwritable)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(StateError::Taken { path: path.to_owned(), pid: read_pid(&mut lock) });
+        }
+        let write_pid = |lock: &mut File| {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            writeln!(lock, "{}", std::process::id())
+        };
+        write_pid(&mut lock).map_err(unwritable)?;
+        Ok(StateFolder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Where the state is: what the file says, else what systemd or the desktop says.
+pub fn folder(configured: Option<&Path>) -> Result<PathBuf, StateError> {
+    from_environment(configured, |name| std::env::var_os(name).map(PathBuf::from))
+}
+
+fn from_environment(
+    configured: Option<&Path>,
+    variable: impl Fn(&str) -> Option<PathBuf>,
+) -> Result<PathBuf, StateError> {
+    // An empty variable means the same as none (XDG base directories say so; so does systemd).
+    let set = |name| variable(name).filter(|value| !value.as_os_str().is_empty());
+    if let Some(path) = configured {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = set("STATE_DIRECTORY") {
+        // systemd lists several folders with colons between them; the unit of ours names one.
+        let text = path.to_string_lossy().into_owned();
+        return Ok(PathBuf::from(text.split(':').next().unwrap_or_default()));
+    }
+    let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+    base.map(|base| base.join("headframe")).ok_or(StateError::Nowhere)
+}
+
+/// Whether `take` would succeed, without leaving anything behind. `Ok(Some(pid))`: a running
+/// headframe has it.
+pub fn probe(path: &Path) -> Result<Option<u32>, StateError> {
+    let unwritable = |cause| StateError::Unwritable { path: path.to_owned(), cause };
+    if let Ok(mut lock) = open_lock(path, false) {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(Some(read_pid(&mut lock).unwrap_or(0)));
+        }
+        return Ok(None);
+    }
+    if fs::metadata(path).is_ok() {
+        let sample = path.join(format!(".check-{}", std::process::id()));
+        File::create_new(&sample).map_err(unwritable)?;
+        return fs::remove_file(&sample).map(|()| None).map_err(unwritable);
+    }
+    let existing = path.ancestors().skip(1).find(|parent| fs::metadata(parent).is_ok());
+    let parent = existing.unwrap_or(Path::new("."));
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    if !parent.is_dir() {
+        return Err(unwritable(io::Error::from(io::ErrorKind::NotADirectory)));
+    }
+    access(parent, Access::WRITE_OK | Access::EXEC_OK)
+        .map(|()| None)
+        .map_err(|errno| unwritable(errno.into()))
+}
+
+fn open_lock(path: &Path, create: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).open(path.join(LOCK_FILE))
+}
+
+fn read_pid(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_follows_the_file_then_systemd_then_the_desktop() {
+        let some = |wanted: &'static str, value: &'static str| {
+            move |name: &str| (name == wanted).then(|| PathBuf::from(value))
+        };
+        let at = |configured: Option<&str>, variable: &dyn Fn(&str) -> Option<PathBuf>| {
+            from_environment(configured.map(Path::new), variable).map_err(|error| error.to_string())
+        };
+        assert_eq!(at(Some("/a"), &some("STATE_DIRECTORY", "/b")), Ok("/a".into()));
+        assert_eq!(at(None, &some("STATE_DIRECTORY", "/b:/c")), Ok("/b".into()));
+        assert_eq!(at(None, &some("XDG_STATE_HOME", "/x")), Ok("/x/headframe".into()));
+        assert_eq!(at(None, &some("HOME", "/h")), Ok("/h/.local/state/headframe".into()));
+        assert_eq!(at(None, &some("STATE_DIRECTORY", "")), Err(StateError::Nowhere.to_string()));
+    }
+
+    #[test]
+    fn only_one_has_the_folder_and_the_second_hears_who() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/state");
+        assert!(matches!(probe(&path), Ok(None)));
+        let taken = StateFolder::take(&path).expect("free");
+        assert_eq!(taken.path(), path);
+        let refused = StateFolder::take(&path).expect_err("taken").to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(matches!(probe(&path), Ok(Some(pid)) if pid == std::process::id()));
+        drop(taken);
+        assert!(matches!(probe(&path), Ok(None)));
+        StateFolder::take(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_folder_inside_a_file_is_unwritable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        File::create(&file).expect("written");
+        let error = probe(&file.join("state")).expect_err("no folder").to_string();
+        assert!(
+            error.contains("cannot be written") && error.contains("[state] directory"),
+            "{error}"
+        );
+        assert!(StateFolder::take(&file.join("state")).is_err());
+    }
+}
