@@ -1,10 +1,21 @@
 //! Share validation: from (job, extranonce, version, time, nonce) to the header's hash.
+//!
+//! ```text
+//! coinbase:  first                    extranonce   second           padding
+//!            └ whole blocks ┘└ one or two rolled blocks ┘└ fixed blocks ────┘
+//!              midstate         spliced per share          expanded schedules
+//! ```
+//! [`Work`] does once per job what no share changes; `sha256::dispatch` hashes. What a hash is
+//! good for, and whether the share may come at all, is decided elsewhere, and the cheap checks
+//! come first. Nothing here allocates per share.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::header::Header;
 use crate::merkle::merkle_root;
+use crate::sha256::kernels::portable::midstate;
+use crate::sha256::words::{Schedule, pad, schedule, words};
 use crate::sha256::{Hash256, Kernel};
 
 /// Most bytes that a miner rolls: what SV2 allows an extranonce prefix and suffix together.
@@ -32,13 +43,50 @@ pub struct WorkParts<'a> {
 /// A job, prepared so that a share costs nothing but its compressions.
 #[derive(Clone, Debug)]
 pub struct Work {
-    coinbase: Vec<u8>,
+    /// The state after the whole blocks before the extranonce.
+    midstate: [u32; 8],
+    /// The blocks that the extranonce touches, zeros in its place; `shape.rolled` of them.
+    rolled: [[u8; 64]; ROLLED_BLOCKS_MAX],
+    /// Where it begins in them.
     extranonce_at: usize,
     extranonce_size: usize,
+    /// What follows, padding included.
+    fixed: Vec<FixedBlock>,
+    /// The merkle path as words.
+    path_words: Vec<[u32; 8]>,
+    prev_words: [u32; 8],
+    shape: Shape,
+    /// The coinbase with zeros in the extranonce's place, for found blocks and for kernels
+    /// that know no midstates.
+    coinbase: Vec<u8>,
+    /// Bytes of the coinbase before the extranonce.
+    first_bytes: usize,
     path: Vec<Hash256>,
     prev_hash: Hash256,
     bits: u32,
 }
+
+/// A block that no share changes.
+#[derive(Clone, Debug)]
+struct FixedBlock {
+    bytes: [u8; 64],
+    schedule: Schedule,
+}
+
+/// What decides how many compressions a share takes: only shares alike go side by side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shape {
+    /// Blocks that the extranonce touches.
+    pub(crate) rolled: usize,
+    /// Blocks behind them.
+    pub(crate) fixed: usize,
+    /// Nodes of the merkle path.
+    pub(crate) depth: usize,
+}
+
+/// An extranonce of at most 32 bytes that begins within a block ends in it or in the next.
+const ROLLED_BLOCKS_MAX: usize = 2;
+const _: () = assert!(63 + EXTRANONCE_SIZE_MAX <= 64 * ROLLED_BLOCKS_MAX);
 
 /// Parts that make no work. The source's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,13 +131,30 @@ impl Work {
         let mut coinbase = parts.coinbase_first.to_vec();
         coinbase.extend_from_slice(&[0; EXTRANONCE_SIZE_MAX][..extranonce_size]);
         coinbase.extend_from_slice(parts.coinbase_second);
+        let (before, after) = coinbase.split_at(parts.coinbase_first.len() / 64 * 64);
+        let extranonce_at = parts.coinbase_first.len() - before.len();
+        let blocks = padded(after, coinbase.len());
+        let rolled_blocks = (extranonce_at + extranonce_size).div_ceil(64);
+        let (rolled_part, fixed_part) = blocks.split_at(rolled_blocks);
+        let mut rolled = [[0; 64]; ROLLED_BLOCKS_MAX];
+        rolled[..rolled_blocks].copy_from_slice(rolled_part);
+        let fixed: Vec<FixedBlock> = fixed_part.iter().map(FixedBlock::new).collect();
+        let depth = parts.merkle_path.len();
+        let shape = Shape { rolled: rolled_blocks, fixed: fixed.len(), depth };
         Ok(Work {
-            coinbase,
-            extranonce_at: parts.coinbase_first.len(),
+            midstate: midstate(before.as_chunks().0),
+            rolled,
+            extranonce_at,
             extranonce_size,
+            fixed,
+            path_words: parts.merkle_path.iter().map(|hash| words(&hash.0)).collect(),
+            prev_words: words(&parts.prev_hash.0),
+            shape,
+            first_bytes: parts.coinbase_first.len(),
             path: parts.merkle_path.to_vec(),
             prev_hash: parts.prev_hash,
             bits: parts.bits,
+            coinbase,
         })
     }
 
@@ -113,21 +178,87 @@ impl Work {
         &self.path
     }
 
+    /// Compressions that a share of this work takes: the floor of its cost.
+    pub fn compressions(&self) -> usize {
+        // A node is two blocks and the digest's one, a header likewise.
+        self.shape.rolled + self.shape.fixed + 1 + 3 * self.shape.depth + 3
+    }
+
     /// The header that a share stands for: for a found block, not for the hot path.
     pub fn header(&self, kernel: Kernel, share: &Share) -> Header {
         assert_eq!(share.extranonce.len(), self.extranonce_size);
         let mut coinbase = self.coinbase.clone();
-        coinbase[self.extranonce_at..][..self.extranonce_size]
+        coinbase[self.first_bytes..][..self.extranonce_size]
             .copy_from_slice(share.extranonce.as_slice());
+        let txid = kernel.sha256d(&coinbase);
+        self.header_over(merkle_root(kernel, txid, &self.path), share)
+    }
+
+    pub(crate) fn header_over(&self, merkle_root: Hash256, share: &Share) -> Header {
         Header {
             version: share.version,
             prev_hash: self.prev_hash,
-            merkle_root: merkle_root(kernel, kernel.sha256d(&coinbase), &self.path),
+            merkle_root,
             ntime: share.ntime,
             bits: self.bits,
             nonce: share.nonce,
         }
     }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) fn midstate(&self) -> &[u32; 8] {
+        &self.midstate
+    }
+
+    /// The blocks that the extranonce touches, with this share's in its place.
+    #[inline]
+    pub(crate) fn rolled_blocks(&self, share: &Share) -> [[u8; 64]; ROLLED_BLOCKS_MAX] {
+        assert_eq!(share.extranonce.len(), self.extranonce_size, "checked before hashing");
+        let mut blocks = self.rolled;
+        blocks.as_flattened_mut()[self.extranonce_at..][..self.extranonce_size]
+            .copy_from_slice(share.extranonce.as_slice());
+        blocks
+    }
+
+    pub(crate) fn fixed_block(&self, place: usize) -> &[u8; 64] {
+        &self.fixed[place].bytes
+    }
+
+    pub(crate) fn fixed_schedule(&self, place: usize) -> &Schedule {
+        &self.fixed[place].schedule
+    }
+
+    pub(crate) fn path_words(&self, level: usize) -> &[u32; 8] {
+        &self.path_words[level]
+    }
+
+    pub(crate) fn prev_words(&self) -> &[u32; 8] {
+        &self.prev_words
+    }
+
+    /// What the extranonce stands between.
+    pub(crate) fn coinbase_halves(&self) -> (&[u8], &[u8]) {
+        let (first, rest) = self.coinbase.split_at(self.first_bytes);
+        (first, &rest[self.extranonce_size..])
+    }
+}
+
+impl FixedBlock {
+    fn new(bytes: &[u8; 64]) -> FixedBlock {
+        FixedBlock { bytes: *bytes, schedule: schedule(words(bytes)) }
+    }
+}
+
+/// The end of a message of `length` bytes as blocks, padding included.
+fn padded(end: &[u8], length: usize) -> Vec<[u8; 64]> {
+    let (whole, rest) = end.as_chunks::<64>();
+    let (tail, used) = pad(rest, length);
+    let mut blocks = whole.to_vec();
+    blocks.extend_from_slice(&tail[..used]);
+    blocks
 }
 
 /// The whole rolled part, extranonce1 and extranonce2, inline.
@@ -179,19 +310,4 @@ pub struct Share {
     pub ntime: u32,
     /// The header's nonce.
     pub nonce: u32,
-}
-
-impl Kernel {
-    /// Hashes any number of shares, each over its own work, into as many places of `out`.
-    pub fn hash_shares(&self, shares: &[(&Work, Share)], out: &mut [Hash256]) {
-        assert_eq!(shares.len(), out.len(), "one place per share");
-        for ((work, share), out) in shares.iter().zip(out) {
-            *out = self.hash_share(work, share);
-        }
-    }
-
-    /// Hashes one share.
-    pub fn hash_share(&self, work: &Work, share: &Share) -> Hash256 {
-        work.header(*self, share).hash(*self)
-    }
 }

@@ -1,7 +1,22 @@
-//! Double SHA-256 behind one facade. [`Kernel`] is a plain value: made once, passed down, copied.
+//! Double SHA-256 behind one facade.
+//!
+//! [`Kernel`] is a plain value: `engine` makes it once, everybody else gets it passed down. It
+//! holds a `plan`, a table that says which of the `kernels` hashes a batch of how many. `dispatch`
+//! cuts batches up accordingly. `cpu` says what the processor can run; `words` is what all share.
+//!
+//! Not here: what is hashed. Kernels read a `Work` as `share` prepared it.
+
+mod cpu;
+mod dispatch;
+pub(crate) mod kernels;
+mod plan;
+pub(crate) mod words;
 
 use core::cmp::Ordering;
 use core::fmt;
+
+use cpu::Features;
+use plan::{PLANS, Plan};
 
 /// A double SHA-256 in header (internal) byte order: as a number, least significant byte first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -12,6 +27,7 @@ impl Hash256 {
     pub const ZERO: Hash256 = Hash256([0; 32]);
 }
 
+/// Ordered as a number.
 impl Ord for Hash256 {
     fn cmp(&self, other: &Hash256) -> Ordering {
         self.0.iter().rev().cmp(other.0.iter().rev())
@@ -37,10 +53,18 @@ impl fmt::Debug for Hash256 {
     }
 }
 
-/// How this processor hashes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How this processor hashes. It exists only for what the processor can run.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
-    name: &'static str,
+    /// Invariant: `Features::detected()` has all that the plan needs. The kernels' safety
+    /// rests on it.
+    plan: &'static Plan,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({})", self.plan.name)
+    }
 }
 
 /// A kernel that cannot be had by this name. The operator's fault, or the host's lack.
@@ -58,9 +82,13 @@ pub enum KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KernelError::Unknown => f.write_str("no hash kernel has this name"),
+            KernelError::Unknown => {
+                f.write_str("no hash kernel has this name; there are:")?;
+                PLANS.iter().try_for_each(|plan| write!(f, " {}", plan.name))
+            }
             KernelError::Lacking { name } => {
-                write!(f, "this processor cannot run the hash kernel {name}")
+                write!(f, "this processor cannot run the hash kernel {name}; it can run:")?;
+                Kernel::available().try_for_each(|kernel| write!(f, " {}", kernel.name()))
             }
         }
     }
@@ -69,37 +97,34 @@ impl fmt::Display for KernelError {
 impl core::error::Error for KernelError {}
 
 impl Kernel {
-    /// The best that this processor can do.
+    /// The best that this processor can do, by the measured tables.
     pub fn detect() -> Kernel {
-        Kernel { name: "scalar" }
+        Kernel::available().next().expect("ring runs everywhere")
     }
 
     /// The kernel of this name, for tests and comparisons.
     pub fn named(name: &str) -> Result<Kernel, KernelError> {
-        Kernel::available().find(|kernel| kernel.name == name).ok_or(KernelError::Unknown)
+        let plan = PLANS.iter().find(|plan| plan.name == name).ok_or(KernelError::Unknown)?;
+        match Features::detected().has(plan.needs) {
+            true => Ok(Kernel { plan }),
+            false => Err(KernelError::Lacking { name: plan.name }),
+        }
     }
 
     /// Its name, for logs and metrics.
     pub fn name(&self) -> &'static str {
-        self.name
+        self.plan.name
     }
 
-    /// Every kernel that this processor can run.
+    /// Every kernel that this processor can run, the one of [`Kernel::detect`] first.
     pub fn available() -> impl Iterator<Item = Kernel> {
-        [Kernel { name: "scalar" }].into_iter()
+        let features = Features::detected();
+        PLANS.iter().filter(move |plan| features.has(plan.needs)).map(|plan| Kernel { plan })
     }
 
-    /// Double SHA-256 of any bytes.
-    pub fn sha256d(&self, bytes: &[u8]) -> Hash256 {
-        use sha2::Digest;
-        Hash256(sha2::Sha256::digest(sha2::Sha256::digest(bytes)).into())
-    }
-
-    /// Double SHA-256 of many merkle nodes; `out` has as many places as `nodes`.
-    pub fn hash_nodes(&self, nodes: &[[u8; 64]], out: &mut [Hash256]) {
-        assert_eq!(nodes.len(), out.len(), "one place per node");
-        for (node, out) in nodes.iter().zip(out) {
-            *out = self.sha256d(node);
-        }
+    /// **Not SHA-256**: a cheap mix, for instruction counts of everything around the hashing.
+    #[cfg(feature = "stub-hash")]
+    pub fn stub() -> Kernel {
+        Kernel { plan: &plan::STUB }
     }
 }
