@@ -149,3 +149,118 @@ fn is_blank(byte: u8) -> bool {
 fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\r')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SplitMix64: a fixed seed, so that the test is the same each time.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        }
+
+        fn key(&mut self) -> [u8; FIRST_BYTES_MAX] {
+            let mut key = [0; FIRST_BYTES_MAX];
+            for word in key.as_chunks_mut::<8>().0 {
+                *word = self.next().to_le_bytes();
+            }
+            key
+        }
+    }
+
+    /// The answer is the same in every split: undecided up to some byte, then final.
+    fn decided(bytes: &[u8]) -> FirstBytes {
+        let answers = (0..=bytes.len()).map(|seen| looks_like(&bytes[..seen]));
+        let mut decided = FirstBytes::NeedMore;
+        for answer in answers {
+            assert!(decided == FirstBytes::NeedMore || decided == answer, "{bytes:x?}");
+            decided = answer;
+        }
+        decided
+    }
+
+    #[test]
+    fn a_million_random_keys_are_other() {
+        let mut random = Random(2026);
+        for _ in 0..1_000_000 {
+            let key = random.key();
+            assert_eq!(looks_like(&key), FirstBytes::Other, "{key:x?}");
+        }
+    }
+
+    /// The same, for keys that begin as each protocol does: every split of them.
+    #[test]
+    fn random_keys_with_a_known_first_byte_are_other_in_every_split() {
+        let mut random = Random(64);
+        for first in 0..=255_u8 {
+            for _ in 0..400 {
+                let mut key = random.key();
+                key[0] = first;
+                assert_eq!(decided(&key), FirstBytes::Other, "{key:x?}");
+            }
+        }
+        for _ in 0..100_000 {
+            let mut key = random.key();
+            key[0] = b'{';
+            assert_eq!(decided(&key), FirstBytes::Other, "{key:x?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_firmware_are_sv1_in_every_split() {
+        for line in [
+            "{\"id\": 1, \"method\": \"mining.subscribe\", \"params\": [\"cgminer/4.11.1\"]}\n",
+            "{\"id\":1,\"method\":\"mining.configure\",\"params\":[[\"version-rolling\"],{}]}\n",
+            "\r\n \t{\"method\": \"mining.authorize\", \"params\": [\"a\", \"x\"], \"id\": 2}\n",
+            "{ \"params\": [512], \"id\": 0, \"method\": \"mining.suggest_difficulty\"}\n",
+            "{\"id\":1}\r\n",
+        ] {
+            assert_eq!(decided(line.as_bytes()), FirstBytes::Sv1, "{line}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_on_the_port() {
+        for (bytes, expected) in [
+            (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], FirstBytes::Http),
+            (b"POST /api HTTP/1.1\r\n", FirstBytes::Http),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", FirstBytes::Http),
+            (b"PROXY TCP4 10.0.0.1 10.0.0.2 5 3333\r\n", FirstBytes::Proxy),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", FirstBytes::Proxy),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", FirstBytes::Tls),
+            (b"\x16\x03\x01\xff\xff\x01\x00\x01\xfc\x03\x03", FirstBytes::Other),
+            (b"\x16\x03\x01\x02\x00\x02\x00\x01\xfc\x03\x03", FirstBytes::Other),
+            // A remote desktop's hello.
+            (b"\x03\x00\x00\x2f\x2a\xe0\x00\x00\x00\x00\x00Cookie: mstshash=a", FirstBytes::Other),
+            (b"[{\"id\":1}]", FirstBytes::Other),
+            (b"{}\n", FirstBytes::Other),
+            (b"{\n\"id\":1}\n", FirstBytes::Other),
+            (b"{\"id\":\x001,\"method\"", FirstBytes::Other),
+            (&[b' '; FIRST_BYTES_MAX], FirstBytes::Other),
+            (b"{\"id\":1,", FirstBytes::NeedMore),
+            (b"", FirstBytes::NeedMore),
+            (b"\n", FirstBytes::NeedMore),
+            (b"GE", FirstBytes::NeedMore),
+            (b"\x16\x03", FirstBytes::NeedMore),
+        ] {
+            assert_eq!(decided(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn every_connection_is_decided_within_the_bound() {
+        let mut blanks = [b' '; FIRST_BYTES_MAX];
+        blanks[FIRST_BYTES_MAX - 1] = b'{';
+        assert_ne!(looks_like(&blanks), FirstBytes::Sv1);
+        for byte in 0..=255_u8 {
+            assert_ne!(looks_like(&[byte; FIRST_BYTES_MAX]), FirstBytes::NeedMore, "{byte}");
+        }
+    }
+}

@@ -91,3 +91,67 @@ const VALUES: [u8; 256] = {
     }
     values
 };
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_as_firmware_writes_them() {
+        for (text, number) in [
+            ("1a2b3c4d", Some(0x1a2b_3c4d)),
+            ("A2B3C4D", Some(0x0a2b_3c4d)),
+            ("0", Some(0)),
+            ("ffffffff", Some(u32::MAX)),
+            ("", None),
+            ("100000000", None),
+            ("0x12", None),
+            ("-1", None),
+            (" 1", None),
+            ("g", None),
+            ("é", None),
+        ] {
+            assert_eq!(u32_left_padded(text), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn decoding_refuses_what_does_not_fit() {
+        let mut bytes = [0; 2];
+        assert_eq!(decode_into("abCD", &mut bytes), Ok(2));
+        assert_eq!(bytes, [0xab, 0xcd]);
+        assert_eq!(decode_into("01", &mut bytes), Ok(1));
+        assert_eq!(decode_into("", &mut bytes), Ok(0));
+        assert_eq!(decode_into("abc", &mut bytes), Err(HexError::Length));
+        assert_eq!(decode_into("abcdef", &mut bytes), Err(HexError::Length));
+        assert_eq!(decode_into("ag", &mut bytes), Err(HexError::Digit));
+        assert_eq!(decode_into("é", &mut bytes), Err(HexError::Digit));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_read_back(bytes in prop::collection::vec(any::<u8>(), 0..100), upper: bool) {
+            let mut out = Vec::from(&b"kept"[..]);
+            encode(&mut out, &bytes);
+            let expected: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            prop_assert_eq!(&out[..4], b"kept");
+            prop_assert_eq!(&out[4..], expected.as_bytes());
+            let text = if upper { expected.to_uppercase() } else { expected };
+            let mut back = alloc::vec![0; bytes.len()];
+            prop_assert_eq!(decode_into(&text, &mut back), Ok(bytes.len()));
+            prop_assert_eq!(back, bytes);
+        }
+
+        #[test]
+        fn numbers_read_back(number: u32) {
+            let mut out = Vec::new();
+            encode_u32(&mut out, number);
+            let text = String::from_utf8_lossy(&out);
+            prop_assert_eq!(u32_left_padded(&text), Some(number));
+            prop_assert_eq!(u32_left_padded(&format!("{number:x}")), Some(number));
+        }
+    }
+}

@@ -134,14 +134,6 @@ impl Lines<'_> {
     }
 }
 
-impl Drop for Lines<'_> {
-    fn drop(&mut self) {
-        if self.splitter.spent {
-            self.splitter.release();
-        }
-    }
-}
-
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
@@ -149,3 +141,6 @@ fn is_blank(line: &[u8]) -> bool {
 fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,3 +318,6 @@ fn scalar_text<'a>(value: Value<'a>, field: &'static str) -> Result<Option<Cow<'
         other => optional_text(other, field),
     }
 }
+
+#[cfg(test)]
+mod tests;

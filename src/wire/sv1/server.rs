@@ -317,3 +317,6 @@ fn integer(value: &Value<'_>) -> Option<usize> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,10 +177,7 @@ pub fn set_version_mask(out: &mut Vec<u8>, mask: u32) {
 /// Announces a job. Reserves the whole line at once.
 pub fn notify(out: &mut Vec<u8>, notify: &Notify<'_>) {
     debug_assert!(notify.job_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'));
-    let halves = notify.coinbase_first.len() + notify.coinbase_second.len();
-    out.reserve(
-        NOTIFY_BYTES + notify.job_id.len() + 2 * halves + NODE_BYTES * notify.merkle_path.len(),
-    );
+    out.reserve(notify_bytes(notify));
     out.extend_from_slice(br#"{"id":null,"method":"mining.notify","params":[""#);
     out.extend_from_slice(notify.job_id.as_bytes());
     out.extend_from_slice(QUOTE_COMMA_QUOTE);
@@ -302,10 +299,19 @@ pub mod client {
 const QUOTE_COMMA_QUOTE: &[u8] = b"\",\"";
 const END_OF_PARAMS: &[u8] = b"]}\n";
 const NO_ERROR: &[u8] = b",\"error\":null}\n";
-/// A notify's bytes besides its job id, its halves and its path.
-const NOTIFY_BYTES: usize = 192;
-/// A node of the path with its quotes and comma.
-const NODE_BYTES: usize = 2 * 32 + 3;
+/// A notify's bytes besides its job id, its halves, its path and its last word.
+const NOTIFY_BYTES: usize = 161;
+/// A node of the path with its quotes.
+const NODE_BYTES: usize = 2 * 32 + 2;
+
+/// The exact length of a notify.
+fn notify_bytes(notify: &Notify<'_>) -> usize {
+    let halves = notify.coinbase_first.len() + notify.coinbase_second.len();
+    let nodes = notify.merkle_path.len();
+    let path = nodes * NODE_BYTES + nodes.saturating_sub(1);
+    let last = if notify.clean { "true".len() } else { "false".len() };
+    NOTIFY_BYTES + notify.job_id.len() + 2 * halves + path + last
+}
 
 fn result(out: &mut Vec<u8>, id: Id<'_>, json: &[u8]) {
     answer(out, id);
@@ -365,3 +371,6 @@ impl fmt::Write for Appender<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
