@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The core of whatever is measured; generators have the other one.
@@ -100,12 +101,24 @@ pub(crate) fn program(name: &str) -> PathBuf {
 fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", SERVER_CORE]).arg(program);
+    // The peers log every share by default, which would be charged to them.
+    command.env("RUST_LOG", "warn");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
+/// A port below the range from which the kernel takes those of outgoing connections.
 fn free_port() -> Result<u16, Box<dyn Error>> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if port > 30_000 {
+            return Err("no free port between 21,000 and 30,000".into());
+        }
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
 }
 
 fn start_echo(
@@ -220,13 +233,15 @@ fn wait_port(port: u16) -> Result<(), Box<dyn Error>> {
 const AUTHORITY_PUBLIC: &str = "9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72";
 const AUTHORITY_SECRET: &str = "mkDLTBBRxdBv998612qipDYoTK3YUrqLe8uWw7gu3iXbSrn2n";
 
+/// Almost no shares a minute make the upstream's target so hard that few shares travel on, as in a
+/// real farm; else the pool ends the channel when its memory of shares is full.
 fn pool_config(listen: u16, template: u16, pages: u16) -> String {
     format!(
         "authority_public_key = \"{AUTHORITY_PUBLIC}\"\n\
          authority_secret_key = \"{AUTHORITY_SECRET}\"\n\
          cert_validity_sec = 3600\nlisten_address = \"127.0.0.1:{listen}\"\n\
          coinbase_reward_script = \"addr(tb1qa0sm0hxzj0x25rh8gw5xlzwlsfvvyz8u96w3p8)\"\n\
-         server_id = 1\npool_signature = \"perf\"\nshares_per_minute = 6.0\n\
+         server_id = 1\npool_signature = \"perf\"\nshares_per_minute = 0.000001\n\
          share_batch_size = 10\nsupported_extensions = [0x0002]\n\
          monitoring_address = \"127.0.0.1:{pages}\"\nmonitoring_cache_refresh_secs = 60\n\
          [template_provider_type.Sv2Tp]\naddress = \"127.0.0.1:{template}\"\n"
