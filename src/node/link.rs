@@ -235,3 +235,89 @@ fn wake(waker: Option<Waker>) {
         waker();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pow::Hash256;
+
+    use super::*;
+
+    fn template(height: u32) -> Arc<Template> {
+        Arc::new(Template {
+            height,
+            prev_hash: Hash256::ZERO,
+            version: 0x2000_0000,
+            bits: 0x207f_ffff,
+            curtime: 1,
+            min_ntime: 1,
+            coinbase_value: 0,
+            coinbase_version: 2,
+            coinbase_sequence: 0,
+            coinbase_locktime: 0,
+            witness_commitment: None,
+            coinbase_aux: Vec::new(),
+            merkle_path: Vec::new(),
+            transactions: Arc::from([]),
+            weight: 0,
+        })
+    }
+
+    fn block(id: u64) -> SubmitBlock {
+        SubmitBlock { id, bytes: Arc::from([0_u8; 80]) }
+    }
+
+    #[test]
+    fn the_newest_template_replaces_an_unread_one() {
+        let (link, end) = link();
+        end.publish(template(1));
+        end.publish(template(2));
+        assert_eq!(link.try_template().map(|template| template.height), Some(2));
+        assert!(link.try_template().is_none());
+    }
+
+    #[test]
+    fn blocks_keep_their_order_and_are_returned_when_full() {
+        let (link, end) = link();
+        for id in 0..SUBMISSIONS_MAX as u64 {
+            link.submit(block(id)).expect("there is room");
+        }
+        let refused = link.submit(block(999)).expect_err("the line is full");
+        assert_eq!(refused.id, 999);
+        drop(link);
+        for id in 0..SUBMISSIONS_MAX as u64 {
+            let BlockSource::Block { block, .. } = end.wait(Duration::ZERO) else {
+                panic!("block {id} is lost");
+            };
+            assert_eq!(block.id, id);
+        }
+        assert!(matches!(end.wait(Duration::from_secs(60)), BlockSource::Closed));
+    }
+
+    #[test]
+    fn a_nudge_ends_one_wait() {
+        let (_link, end) = link();
+        end.nudge();
+        assert!(matches!(end.wait(Duration::from_secs(60)), BlockSource::Nothing));
+        assert!(matches!(end.wait(Duration::ZERO), BlockSource::Nothing));
+    }
+
+    #[test]
+    fn each_template_and_verdict_wakes_and_so_does_setting_the_waker() {
+        let (link, end) = link();
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = wakes.clone();
+        link.set_waker(Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        end.publish(template(1));
+        let now = Instant::now();
+        let outcome = BlockOutcome::Inconclusive;
+        end.answer(SubmitResult { id: 7, outcome, submitted: now, decided: now });
+        assert_eq!(wakes.load(Ordering::Relaxed), 3);
+        let result = link.try_result().expect("it was answered");
+        assert_eq!((result.id, result.outcome.reason()), (7, Some("inconclusive")));
+        assert!(link.try_result().is_none());
+    }
+}

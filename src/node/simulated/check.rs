@@ -65,12 +65,45 @@ pub(super) enum Work {
     Assumed,
 }
 
+impl Reject {
+    /// The block is condemned: the same again is "duplicate-invalid".
+    pub(super) fn lasting(reason: &'static str) -> Reject {
+        Reject { reason: Cow::Borrowed(reason), lasting: true }
+    }
+
+    /// This submission is refused, the header is not remembered.
+    pub(super) fn for_now(reason: &'static str) -> Reject {
+        Reject { reason: Cow::Borrowed(reason), lasting: false }
+    }
+}
+
+/// What a spending is judged against.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) coins: &'a Coins,
+    pub(super) verifier: &'a Verifier,
+}
+
+/// What a valid block does to the coins, and what each transaction paid and cost, coinbase first.
+#[derive(Debug)]
+pub(super) struct Spent {
+    pub(super) change: Change,
+    pub(super) costs: Vec<Cost>,
+}
+
+/// Fee in satoshis and signature operation cost of one transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    pub(super) fee: u64,
+    pub(super) sigops: u64,
+}
+
 fn reject<T>(reason: &'static str) -> Result<T, Reject> {
-    Err(Reject { reason: Cow::Borrowed(reason), lasting: true })
+    Err(Reject::lasting(reason))
 }
 
 fn reject_for_now<T>(reason: &'static str) -> Result<T, Reject> {
-    Err(Reject { reason: Cow::Borrowed(reason), lasting: false })
+    Err(Reject::for_now(reason))
 }
 
 /// The subsidy of a block, halved every [`HALVING_INTERVAL`] blocks, in satoshis.
@@ -115,7 +148,8 @@ pub(super) fn alone(block: &Block, txids: &[Txid], work: Work) -> Result<(), Rej
 
 fn proof_of_work(header: &Header) -> Result<(), Reject> {
     let target = header.target();
-    let limit = bitcoin::Target::from_compact(bitcoin::CompactTarget::from_consensus(POW_LIMIT_BITS));
+    let limit =
+        bitcoin::Target::from_compact(bitcoin::CompactTarget::from_consensus(POW_LIMIT_BITS));
     if target > limit || !target.is_met_by(header.block_hash()) {
         return reject_for_now("high-hash");
     }
@@ -248,62 +282,62 @@ pub(super) fn merkle_root(mut level: Vec<[u8; 32]>) -> ([u8; 32], bool) {
 
 /// What the block spends and creates (bitcoind: ConnectBlock).
 ///
-/// `scripts_known` says which transactions, by txid and wtxid, had their scripts verified before;
-/// `mtp_at` gives the median time past of the block below a height, for relative lock times.
+/// `scripts_known` says which transactions had their scripts verified before; `mtp_at` gives the
+/// median time past of the active block at a height, for relative lock times.
 pub(super) fn spending(
     block: &Block,
     txids: &[Txid],
     place: &Place,
-    coins: &Coins,
+    context: Context<'_>,
     scripts_known: impl Fn(&Txid, &Transaction) -> bool,
     mtp_at: impl Fn(u32) -> u32,
-) -> Result<Change, Reject> {
-    let verifier = Verifier::new();
-    let mut ledger = Spending::new(coins);
-    let mut fees = 0;
-    let mut sigop_cost = 0;
+) -> Result<Spent, Reject> {
+    let mut ledger = Spending::new(context.coins);
+    let mut costs = Vec::with_capacity(txids.len());
     for (index, (transaction, txid)) in block.txdata.iter().zip(txids).enumerate() {
-        let mut spent = Vec::new();
-        if index > 0 {
-            spent = ledger.spend(transaction)?;
-            fees += fee(transaction, &spent, place.height)?;
-            if !relative_locks_passed(transaction, &spent, place, &mtp_at) {
-                return reject("bad-txns-nonfinal");
-            }
+        let coinbase = index == 0;
+        let spent = if coinbase { Vec::new() } else { ledger.spend(transaction)? };
+        let fee = if coinbase { 0 } else { fee(transaction, &spent, place.height)? };
+        if !relative_locks_passed(transaction, &spent, place, &mtp_at) {
+            return reject("bad-txns-nonfinal");
         }
-        let outputs: HashMap<OutPoint, TxOut> = transaction
-            .input
-            .iter()
-            .zip(&spent)
-            .map(|(input, coin)| (input.previous_output, coin.output.clone()))
-            .collect();
-        sigop_cost += transaction.total_sigop_cost(|outpoint| outputs.get(outpoint).cloned());
-        if sigop_cost as u64 > BLOCK_SIGOPS_COST_MAX {
+        costs.push(Cost { fee, sigops: sigop_cost(transaction, &spent) });
+        if costs.iter().map(|cost| cost.sigops).sum::<u64>() > BLOCK_SIGOPS_COST_MAX {
             return reject("bad-blk-sigops");
         }
-        if index > 0 && !scripts_known(txid, transaction) {
-            verifier.verify(transaction, &spent)?;
+        if !coinbase && !scripts_known(txid, transaction) {
+            context.verifier.verify(transaction, &spent)?;
         }
-        ledger.create(transaction, *txid, place.height, index == 0);
+        ledger.create(transaction, *txid, place.height, coinbase);
     }
+    let fees: u64 = costs.iter().map(|cost| cost.fee).sum();
     let claimed: Amount = block.txdata[0].output.iter().map(|output| output.value).sum();
     if claimed.to_sat() > subsidy(place.height) + fees {
         return reject("bad-cb-amount");
     }
-    Ok(ledger.finish())
+    Ok(Spent { change: ledger.finish(), costs })
 }
 
-/// A single transaction for the mempool: valid, with its fee, on the coins that exist.
-pub(super) fn transaction_spends(
+/// A single transaction for the mempool, on the coins that exist: what it pays and costs.
+pub(super) fn transaction(
     transaction: &Transaction,
     place: &Place,
-    coins: &Coins,
-) -> Result<u64, Reject> {
+    context: Context<'_>,
+) -> Result<Cost, Reject> {
     transaction_alone(transaction)?;
-    let spent = Spending::new(coins).spend(transaction)?;
+    let spent = Spending::new(context.coins).spend(transaction)?;
     let fee = fee(transaction, &spent, place.height)?;
-    Verifier::new().verify(transaction, &spent)?;
-    Ok(fee)
+    context.verifier.verify(transaction, &spent)?;
+    Ok(Cost { fee, sigops: sigop_cost(transaction, &spent) })
+}
+
+fn sigop_cost(transaction: &Transaction, spent: &[Coin]) -> u64 {
+    let output_of = |outpoint: &OutPoint| {
+        let mut inputs = transaction.input.iter().zip(spent);
+        let (_, coin) = inputs.find(|(input, _)| input.previous_output == *outpoint)?;
+        Some(coin.output.clone())
+    };
+    transaction.total_sigop_cost(output_of) as u64
 }
 
 // The coins as the block sees them while its transactions are gone through in order.
@@ -403,12 +437,12 @@ fn relative_locks_passed(
 }
 
 /// Verifies scripts of the two kinds of coins that this chain has.
-struct Verifier {
+pub(super) struct Verifier {
     secp: Secp256k1<VerifyOnly>,
 }
 
 impl Verifier {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Verifier { secp: Secp256k1::verification_only() }
     }
 
@@ -455,7 +489,9 @@ impl Verifier {
         cache
             .p2wpkh_signature_hash(index, script, spent.value, EcdsaSighashType::All)
             .map(|hash| Message::from_digest(hash.to_byte_array()))
-            .is_ok_and(|message| self.secp.verify_ecdsa(&message, &signature.signature, &key.0).is_ok())
+            .is_ok_and(|message| {
+                self.secp.verify_ecdsa(&message, &signature.signature, &key.0).is_ok()
+            })
     }
 }
 

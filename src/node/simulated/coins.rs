@@ -55,7 +55,8 @@ impl Coins {
 
     /// Every coin, ordered by outpoint: the map's own order would differ between two runs.
     pub(super) fn sorted(&self) -> Vec<(OutPoint, &Coin)> {
-        let mut all: Vec<_> = self.unspent.iter().map(|(outpoint, coin)| (*outpoint, coin)).collect();
+        let mut all: Vec<_> =
+            self.unspent.iter().map(|(outpoint, coin)| (*outpoint, coin)).collect();
         all.sort_unstable_by_key(|(outpoint, _)| *outpoint);
         all
     }

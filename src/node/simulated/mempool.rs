@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid, Wtxid};
 
-use super::coins::Coins;
+use super::check::{COINBASE_MATURITY, Cost};
+use super::coins::{Coin, Coins};
 
 /// One transaction, checked, with its fixed facts.
 #[derive(Debug)]
@@ -34,15 +35,15 @@ pub(super) struct Mempool {
 }
 
 impl Entry {
-    pub(super) fn new(transaction: Transaction, fee: u64, sigop_cost: u64) -> Entry {
+    pub(super) fn new(transaction: Transaction, cost: Cost) -> Entry {
         Entry {
             txid: transaction.compute_txid(),
             wtxid: transaction.compute_wtxid(),
             bytes: bitcoin::consensus::serialize(&transaction).into(),
             weight: transaction.weight().to_wu(),
             transaction,
-            fee,
-            sigop_cost,
+            fee: cost.fee,
+            sigop_cost: cost.sigops,
         }
     }
 }
@@ -76,8 +77,16 @@ impl Mempool {
     }
 
     /// Keeps what is still valid on the new tip: `returned` (of disconnected blocks) first, then
-    /// what waited; without what the new blocks confirmed, conflict with, or made an orphan.
-    pub(super) fn tip_changed(&mut self, coins: &Coins, returned: Vec<Arc<Entry>>) {
+    /// what waited; without what the new blocks confirmed, conflict with, or made an orphan, and
+    /// without what spends a coinbase that is immature again at `next_height`.
+    pub(super) fn tip_changed(
+        &mut self,
+        coins: &Coins,
+        next_height: u32,
+        returned: Vec<Arc<Entry>>,
+    ) {
+        let spendable =
+            |coin: &Coin| !coin.coinbase || coin.height + COINBASE_MATURITY <= next_height;
         let waiting = std::mem::take(&mut self.entries);
         self.by_txid.clear();
         self.spent.clear();
@@ -86,7 +95,8 @@ impl Mempool {
             let valid = entry.transaction.input.iter().all(|input| {
                 let outpoint = &input.previous_output;
                 !self.spent.contains(outpoint)
-                    && (coins.find(outpoint).is_some() || self.by_txid.contains_key(&outpoint.txid))
+                    && (coins.find(outpoint).is_some_and(spendable)
+                        || self.by_txid.contains_key(&outpoint.txid))
             });
             if valid && !self.by_txid.contains_key(&entry.txid) {
                 self.push(entry);

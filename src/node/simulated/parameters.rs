@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// The easiest difficulty: regtest's own proof-of-work limit, bits 207fffff.
-pub const DIFFICULTY_MIN: f64 = 4.656_542_373_906_925e-10;
+pub const DIFFICULTY_MIN: f64 = 4.656_542_373_906_924e-10;
 /// The hardest: far beyond the main network, and compact bits still carry three exact bytes.
 pub const DIFFICULTY_MAX: f64 = 1e18;
 /// Own blocks faster than this would push the median time past ahead of the clock within hours.
@@ -14,8 +14,9 @@ pub const BLOCK_SECONDS_MIN: f64 = 0.1;
 pub const BLOCK_SECONDS_MAX: f64 = 2_592_000.0;
 /// So many of our transactions stay below 4,000,000 weight units with room for any coinbase.
 pub const TRANSACTIONS_MAX: u32 = 8_000;
-/// The history is really built, block by block: this is well below a second.
-pub const START_HEIGHT_MAX: u32 = 100_000;
+/// The history is really built and checked, block by block; this is beyond the last height at
+/// which BIP34's push changes its form.
+pub const START_HEIGHT_MAX: u32 = 40_000;
 /// How often a growing mempool may make a new template; an hour is a stale one already.
 pub const TEMPLATE_SECONDS_MAX: f64 = 3_600.0;
 

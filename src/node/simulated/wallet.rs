@@ -16,7 +16,8 @@ use bitcoin::{
     ecdsa,
 };
 
-use super::coins::Coin;
+use super::check::COINBASE_MATURITY;
+use super::coins::{Coin, Coins};
 use super::rng::Rng;
 
 /// A coin below this is left alone: spending it would cost what it is worth.
@@ -33,6 +34,8 @@ const DOUBLE_ONE_IN: u64 = 16;
 const FEE_SATS_MIN: u64 = 150;
 /// How far fees spread above the least.
 const FEE_SATS_SPREAD: u64 = 3_000;
+/// What an output of a funding transaction pays: a bit more than 1 per virtual byte.
+const SPLIT_FEE_SATS_PER_OUTPUT: u64 = 50;
 
 /// Keys, scripts, and the coins to spend next.
 pub(super) struct Wallet {
@@ -104,7 +107,7 @@ impl Wallet {
     // Spendable in the next block: that is 100 blocks after the coinbase's own.
     fn mature(&mut self, tip_height: u32) {
         while let Some(&(height, outpoint)) = self.maturing.front() {
-            if height + super::check::COINBASE_MATURITY > tip_height + 1 {
+            if height + COINBASE_MATURITY > tip_height + 1 {
                 break;
             }
             self.maturing.pop_front();
@@ -112,40 +115,52 @@ impl Wallet {
         }
     }
 
-    /// Makes the next transaction, from coins that `find` says are free to spend.
-    ///
-    /// Returns it with its fee, or nothing when no coin is left.
+    /// Makes the next transaction, from coins that `find` says are free to spend; nothing when no
+    /// coin is left.
     pub(super) fn next_transaction<'a>(
         &mut self,
         rng: &mut Rng,
         split_wanted: bool,
         find: impl Fn(&OutPoint) -> Option<&'a Coin>,
-    ) -> Option<(Transaction, u64)> {
+    ) -> Option<Transaction> {
         let (first, coin) = self.take(&find)?;
         let large = coin.output.value.to_sat() >= COIN_SATS_LARGE;
         let mut inputs = vec![(first, coin.output.clone())];
         let mut count = 1;
         if large && split_wanted {
             count = SPLIT_OUTPUTS;
-        } else if rng.below(DOUBLE_ONE_IN) == 0 {
-            if let Some((second, coin)) = self.take(&find) {
-                inputs.push((second, coin.output.clone()));
-                count = 2;
-            }
+        } else if rng.below(DOUBLE_ONE_IN) == 0
+            && let Some((second, coin)) = self.take(&find)
+        {
+            inputs.push((second, coin.output.clone()));
+            count = 2;
         }
         let fee = FEE_SATS_MIN + rng.below(FEE_SATS_SPREAD);
         Some(self.spend(rng, &inputs, count, fee))
     }
 
-    /// Splits one coin into `count` for the start of a chain; returns the transaction and its fee.
+    /// Coins that may be spent now, as far as nobody else spent them.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many of them are large. These are matured coinbases, which come to the front.
+    pub(super) fn large_ready(&self, coins: &Coins) -> usize {
+        let large = |outpoint: &&OutPoint| {
+            coins.find(outpoint).is_some_and(|coin| coin.output.value.to_sat() >= COIN_SATS_LARGE)
+        };
+        self.ready.iter().take_while(large).count()
+    }
+
+    /// Splits the foremost coin into `count` for the start of a chain.
     pub(super) fn split<'a>(
         &mut self,
         rng: &mut Rng,
         count: usize,
         find: impl Fn(&OutPoint) -> Option<&'a Coin>,
-    ) -> Option<(Transaction, u64)> {
+    ) -> Option<Transaction> {
         let (outpoint, coin) = self.take(&find)?;
-        let fee = 50 * count as u64;
+        let fee = SPLIT_FEE_SATS_PER_OUTPUT * count as u64;
         Some(self.spend(rng, &[(outpoint, coin.output.clone())], count, fee))
     }
 
@@ -168,7 +183,7 @@ impl Wallet {
         inputs: &[(OutPoint, TxOut)],
         count: usize,
         fee: u64,
-    ) -> (Transaction, u64) {
+    ) -> Transaction {
         let total: u64 = inputs.iter().map(|(_, output)| output.value.to_sat()).sum();
         let fee = fee.min(total / 2);
         let count = count.min(((total - fee) / (COIN_SATS_MIN / 2)) as usize).max(1);
@@ -185,7 +200,7 @@ impl Wallet {
             input: inputs.iter().map(|(outpoint, _)| unsigned_input(*outpoint)).collect(),
         };
         self.sign(&mut transaction, inputs);
-        (transaction, total - each * count as u64)
+        transaction
     }
 
     fn sign(&self, transaction: &mut Transaction, inputs: &[(OutPoint, TxOut)]) {
