@@ -11,25 +11,40 @@ use super::{ID_BYTES_MAX, Id, Message, Request, Submit};
 
 /// Reads a usual `mining.submit`; `None` for every other line.
 pub(super) fn submit(line: &str) -> Option<Message<'_>> {
+    let (id, [worker, job_id, extranonce2, ntime, nonce], version_bits) = fields(line)?;
+    let request = Request::Submit(Submit {
+        worker: Cow::Borrowed(worker),
+        job_id: Cow::Borrowed(job_id),
+        extranonce2: Cow::Borrowed(extranonce2),
+        ntime: Cow::Borrowed(ntime),
+        nonce: Cow::Borrowed(nonce),
+        version_bits: version_bits.map(Cow::Borrowed),
+    });
+    Some(Message { id, request })
+}
+
+/// The id, the five parameters that all send, and the sixth.
+#[inline(always)]
+fn fields(line: &str) -> Option<(Id<'_>, [&str; 5], Option<&str>)> {
     let mut scanner = Scanner { text: line, at: 0 };
     let (mut id, mut params, mut is_submit) = (None, None, false);
     scanner.skip_blanks();
     scanner.expect(b'{')?;
     loop {
         scanner.skip_blanks();
-        let key = scanner.string()?;
+        let member = scanner.member()?;
         scanner.skip_blanks();
         scanner.expect(b':')?;
         scanner.skip_blanks();
-        match key {
-            "id" if id.is_none() => id = Some(scanner.id()?),
-            "method" if !is_submit => is_submit = scanner.string()? == "mining.submit",
-            "params" if params.is_none() => params = Some(scanner.params()?),
+        match member {
+            Member::Id if id.is_none() => id = Some(scanner.id()?),
+            // Another method's line is not worth a second look.
+            Member::Method if !is_submit => {
+                scanner.take(br#""mining.submit""#)?;
+                is_submit = true;
+            }
+            Member::Params if params.is_none() => params = Some(scanner.params()?),
             _ => return None,
-        }
-        // Another method: its line is not worth a second look.
-        if key == "method" && !is_submit {
-            return None;
         }
         scanner.skip_blanks();
         match scanner.next()? {
@@ -42,8 +57,14 @@ pub(super) fn submit(line: &str) -> Option<Message<'_>> {
     if scanner.at != line.len() || !is_submit {
         return None;
     }
-    let request = Request::Submit(params?);
-    Some(Message { id: id.unwrap_or(Id::NULL), request })
+    let (always, version_bits) = params?;
+    Some((id.unwrap_or(Id::NULL), always, version_bits))
+}
+
+enum Member {
+    Id,
+    Method,
+    Params,
 }
 
 /// Invariant: `at <= text.len()`, on a character's boundary.
@@ -73,6 +94,28 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Goes over `wanted`. Comparing with what is expected keeps the way through a line free of
+    /// lengths that must first be computed: the processor need not wait for any of them.
+    #[inline(always)]
+    fn take(&mut self, wanted: &[u8]) -> Option<()> {
+        if !self.text.as_bytes().get(self.at..)?.starts_with(wanted) {
+            return None;
+        }
+        self.at += wanted.len();
+        Some(())
+    }
+
+    #[inline(always)]
+    fn member(&mut self) -> Option<Member> {
+        if self.take(br#""id""#).is_some() {
+            Some(Member::Id)
+        } else if self.take(br#""method""#).is_some() {
+            Some(Member::Method)
+        } else {
+            self.take(br#""params""#).map(|()| Member::Params)
+        }
+    }
+
     /// A string without escapes, which is its own text.
     fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
@@ -90,13 +133,7 @@ impl<'a> Scanner<'a> {
             b'"' => {
                 self.string()?;
             }
-            b'n' => {
-                let null = self.text.get(start..start + 4)?;
-                if null != "null" {
-                    return None;
-                }
-                self.at += null.len();
-            }
+            b'n' => self.take(b"null")?,
             b'-' => {
                 self.at += 1;
                 self.digits()?;
@@ -119,34 +156,30 @@ impl<'a> Scanner<'a> {
     }
 
     /// An array of five or six plain strings.
-    fn params(&mut self) -> Option<Submit<'a>> {
+    fn params(&mut self) -> Option<([&'a str; 5], Option<&'a str>)> {
         self.expect(b'[')?;
-        let mut submit = Submit {
-            worker: self.element()?,
-            job_id: self.following()?,
-            extranonce2: self.following()?,
-            ntime: self.following()?,
-            nonce: self.following()?,
-            version_bits: None,
-        };
+        let mut always = [""; 5];
+        for (index, text) in always.iter_mut().enumerate() {
+            if index > 0 {
+                self.expect(b',')?;
+            }
+            *text = self.element()?;
+        }
+        let mut version_bits = None;
         if self.peek()? == b',' {
-            submit.version_bits = Some(self.following()?);
+            self.at += 1;
+            version_bits = Some(self.element()?);
         }
         self.expect(b']')?;
-        Some(submit)
+        Some((always, version_bits))
     }
 
     /// A string with blanks around it.
-    fn element(&mut self) -> Option<Cow<'a, str>> {
+    fn element(&mut self) -> Option<&'a str> {
         self.skip_blanks();
         let text = self.string()?;
         self.skip_blanks();
-        Some(Cow::Borrowed(text))
-    }
-
-    fn following(&mut self) -> Option<Cow<'a, str>> {
-        self.expect(b',')?;
-        self.element()
+        Some(text)
     }
 }
 
@@ -164,6 +197,10 @@ fn plain_end(bytes: &[u8], start: usize) -> Option<usize> {
         let quote = below(word ^ (ONES * u64::from(b'"')), 1);
         let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
         let hits = (quote | backslash | below(word, b' ')) & HIGHS;
+        // Most fields are eight digits or sixteen: their end is guessed right without counting.
+        if hits & 0xff != 0 {
+            return Some(at);
+        }
         if hits != 0 {
             return Some(at + hits.trailing_zeros() as usize / 8);
         }
