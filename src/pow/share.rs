@@ -311,3 +311,48 @@ pub struct Share {
     /// The header's nonce.
     pub nonce: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(path: &[Hash256], extranonce_size: usize) -> WorkParts<'_> {
+        WorkParts {
+            coinbase_first: &[1; 80],
+            coinbase_second: &[2; 79],
+            extranonce_size,
+            merkle_path: path,
+            prev_hash: Hash256::ZERO,
+            bits: 0x1d00_ffff,
+        }
+    }
+
+    #[test]
+    fn a_share_of_depth_12_takes_42_compressions() {
+        let path = [Hash256::ZERO; 12];
+        let work = Work::new(parts(&path, 8)).expect("within the limits");
+        assert_eq!(work.compressions(), 42);
+    }
+
+    #[test]
+    fn parts_beyond_the_limits_are_refused() {
+        let path = [Hash256::ZERO; PATH_DEPTH_MAX + 1];
+        let error = |path, size| Work::new(parts(path, size)).expect_err("beyond the limits");
+        assert_eq!(error(&path, 8), WorkError::PathTooDeep { depth: 17 });
+        assert_eq!(error(&[], 0), WorkError::ExtranonceSize { bytes: 0 });
+        assert_eq!(error(&[], 33), WorkError::ExtranonceSize { bytes: 33 });
+        assert!(Work::new(parts(&path[1..], EXTRANONCE_SIZE_MAX)).is_ok());
+    }
+
+    #[test]
+    fn extranonces_join_and_stay_within_their_limit() {
+        let joined = Extranonce::joined(&[1, 2, 3, 4], &[5, 6]).expect("within the limit");
+        assert_eq!(joined.as_slice(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(Extranonce::new(&[1, 2, 3, 4, 5, 6]), Some(joined));
+        assert_eq!(joined.len(), 6);
+        assert!(Extranonce::new(&[]).expect("within the limit").is_empty());
+        assert!(Extranonce::new(&[0; EXTRANONCE_SIZE_MAX]).is_some());
+        assert_eq!(Extranonce::new(&[0; EXTRANONCE_SIZE_MAX + 1]), None);
+        assert_eq!(Extranonce::joined(&[0; 40], &[0; 2]), None);
+    }
+}

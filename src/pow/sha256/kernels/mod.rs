@@ -16,3 +16,6 @@ mod rows;
 pub(crate) mod sha_ni;
 #[cfg(feature = "stub-hash")]
 pub(crate) mod stub;
+
+#[cfg(test)]
+mod tests;
