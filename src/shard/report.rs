@@ -139,7 +139,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn write_prefixes<L: Lane>(&mut self, now: Tick, lane: &mut L) -> bool {
-        self.leases.advance(self.live_jobs(), now);
+        self.leases.advance(self.horizon.live(), now);
         let open = self.draining.is_none();
         if open
             && let Some(prefixes) = self.leases.wanted(now)

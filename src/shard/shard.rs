@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use farm::extranonce::{LeasePool, LiveJobs, NoPrefix};
+use farm::extranonce::{Horizon, LeasePool, NoPrefix};
 use farm::jobs::Renderings;
 use farm::ledger::{ShardWorkers, WorkerId};
 use farm::messages::{FoundBlock, MinerState};
@@ -70,8 +70,8 @@ pub struct Shard<R: Ring> {
     buffers: Buffers,
     pub(crate) outgoing: Outgoing,
     pub(crate) draining: Option<Draining>,
-    /// The first job's number on the present tip and on the one before it.
-    tip_began: [u32; 2],
+    /// The jobs whose shares can still be credited: what a prefix must outlive.
+    pub(crate) horizon: Horizon,
     sessions_made: u64,
     pub(crate) miners_mining: u64,
 }
@@ -112,7 +112,7 @@ impl<R: Ring> Shard<R> {
             buffers: Buffers::new(settings.buffers_reserved),
             outgoing: Outgoing::new(Tick(0)),
             draining: None,
-            tip_began: [0; 2],
+            horizon: Horizon::default(),
             sessions_made: 0,
             miners_mining: 0,
             settings,
@@ -124,12 +124,6 @@ impl<R: Ring> Shard<R> {
         self.admission.steer(Tick(0), |listener: ListenerIndex, _| ring.accept(listener));
     }
 
-    /// The jobs whose shares can still be credited: what a prefix must outlive.
-    pub(crate) fn live_jobs(&self) -> Option<LiveJobs> {
-        let newest = self.shared.newest()?.number;
-        Some(LiveJobs { oldest: self.tip_began[1], newest })
-    }
-
     /// Takes a job that the coordinator made. Only between two handles.
     pub(crate) fn adopt_job(&mut self, job: Arc<session::Job>) {
         let stale = self.shared.newest().is_some_and(|newest| job.number <= newest.number);
@@ -138,11 +132,7 @@ impl<R: Ring> Shard<R> {
         }
         let new_tip = job.tip > self.shared.tip();
         let (number, received) = (job.number, job.received);
-        if new_tip {
-            // With no tip before it, nothing older than this job was ever given out.
-            let before = if self.tip_began[0] == 0 { number } else { self.tip_began[0] };
-            self.tip_began = [number, before];
-        }
+        self.horizon.adopt(number, job.tip);
         self.shared.adopt(job);
         self.counters.jobs.add(1);
         if self.fan_out.start(received, new_tip, self.slots.len()) {
@@ -513,7 +503,7 @@ impl<R: Ring> Shard<R> {
         reason: CloseReason,
         hands: &mut Hands<'_, R, G>,
     ) {
-        let live = self.live_jobs();
+        let live = self.horizon.live();
         let place = self.slots.at_mut(slot);
         let Some(session) = place.session.take() else {
             return;

@@ -1,0 +1,5 @@
+//! Tests of the shard from outside, over a ring and a lane in memory.
+
+mod allocations;
+mod behaviour;
+mod world;
