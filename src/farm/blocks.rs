@@ -460,5 +460,5 @@ fn assemble(found: &Waiting) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "blocks_test.rs"]
+#[path = "blocks_tests.rs"]
 mod tests;

@@ -474,5 +474,5 @@ fn no_miners(query: u64) -> Output {
 }
 
 #[cfg(test)]
-#[path = "coordinator_test.rs"]
+#[path = "coordinator_tests.rs"]
 mod tests;

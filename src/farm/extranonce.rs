@@ -576,5 +576,5 @@ fn value_of(prefix: Prefix) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "extranonce_test.rs"]
+#[path = "extranonce_tests.rs"]
 mod tests;

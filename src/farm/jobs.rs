@@ -345,5 +345,5 @@ impl Outbox {
 }
 
 #[cfg(test)]
-#[path = "jobs_test.rs"]
+#[path = "jobs_tests.rs"]
 mod tests;

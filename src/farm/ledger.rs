@@ -652,5 +652,5 @@ pub fn new_report() -> Box<Report> {
 }
 
 #[cfg(test)]
-#[path = "ledger_test.rs"]
+#[path = "ledger_tests.rs"]
 mod tests;

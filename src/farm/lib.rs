@@ -19,6 +19,8 @@ pub mod jobs;
 pub mod ledger;
 pub mod messages;
 pub mod status;
+#[cfg(test)]
+mod templates_for_tests;
 
 pub use coordinator::{Coordinator, CoordinatorSettings, Input, Output};
 pub use status::Status;
