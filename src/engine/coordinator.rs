@@ -1,0 +1,292 @@
+//! The coordinator's host: a glommio executor on the last core that drives `farm::Coordinator`.
+//!
+//! One pump task does everything: it drains the lanes, the node and the engine's commands, then
+//! awaits the event counter that all of them ring. It is never raced against anything, because a
+//! cancelled read would lose wakes. A pulse from outside rings once a second: it brings the time,
+//! and it is the way out should the executor ever park with work at hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use farm::blocks::SubmitResult;
+use farm::extranonce::ShardIndex;
+use farm::ledger::WorkerStatus;
+use farm::messages::MinerRow;
+use farm::{Coordinator, Input, Output, Status};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use node::{NodeLink, SubmitBlock};
+use session::Tick;
+
+use crate::clock;
+use crate::config::StartError;
+use crate::fd::as_file;
+use crate::host_glommio::IO_MEMORY_BYTES;
+use crate::lanes::{Bell, CoordinatorEnd, Heard};
+
+/// How often the farm is told the time, in µs.
+const TIMER_US: u64 = 1_000_000;
+/// No task of this executor may hold it for longer without a look at the others.
+const PREEMPT: Duration = Duration::from_millis(1);
+/// Messages that are taken from one lane before the next one has its turn.
+const MESSAGES_PER_LANE: usize = 256;
+
+/// What the engine's handle asks of the coordinator.
+pub(crate) enum Command {
+    /// List all connections.
+    ListMiners(Sender<Miners>),
+    /// List all workers.
+    ListWorkers(Sender<Vec<WorkerStatus>>),
+    /// Drain every shard.
+    Drain,
+    /// End the pump.
+    Stop,
+}
+
+/// Part of the answer to [`Command::ListMiners`].
+pub(crate) enum Miners {
+    /// Connections of one shard, and whether these were the last of all.
+    Rows(Vec<(Option<ShardIndex>, MinerRow)>, bool),
+    /// Too many such questions are open.
+    Busy,
+}
+
+/// What the coordinator publishes.
+pub(crate) struct Board {
+    state: Mutex<Published>,
+    changed: Condvar,
+}
+
+#[derive(Clone)]
+struct Published {
+    status: Arc<Status>,
+    drained: bool,
+}
+
+impl Board {
+    pub(crate) fn status(&self) -> Arc<Status> {
+        self.lock().status.clone()
+    }
+
+    /// Waits until every shard is drained and the node has answered for every block, or until the
+    /// moment; tells whether both are so.
+    pub(crate) fn wait_drained(&self, until: Instant) -> bool {
+        let open = |state: &mut Published| !state.drained || state.status.blocks_unsettled > 0;
+        let limit = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, open);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        !timeout.timed_out()
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Published)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    // A poisoned board still holds whole values: they are replaced, never changed in part.
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that the pump works with.
+pub(crate) struct Desk {
+    coordinator: Coordinator,
+    lanes: Vec<CoordinatorEnd>,
+    node: NodeLink,
+    /// Blocks that the node's line had no room for: tried again at every turn.
+    blocks_waiting: VecDeque<SubmitBlock>,
+    commands: Receiver<Command>,
+    askers: BTreeMap<u64, Sender<Miners>>,
+    queries: u64,
+    board: Arc<Board>,
+    timer_due: Tick,
+    status_changed: bool,
+    stopped: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        coordinator: Coordinator,
+        lanes: Vec<CoordinatorEnd>,
+        node: NodeLink,
+        commands: Receiver<Command>,
+    ) -> (Desk, Arc<Board>) {
+        let published = Published { status: Arc::new(coordinator.status()), drained: false };
+        let board = Arc::new(Board { state: Mutex::new(published), changed: Condvar::new() });
+        let desk = Desk {
+            coordinator,
+            lanes,
+            node,
+            blocks_waiting: VecDeque::new(),
+            commands,
+            askers: BTreeMap::new(),
+            queries: 0,
+            board: board.clone(),
+            timer_due: Tick(0),
+            status_changed: false,
+            stopped: false,
+        };
+        (desk, board)
+    }
+
+    /// Takes everything that is at hand. Tells how much it was.
+    fn turn(&mut self) -> usize {
+        let mut taken = self.take_commands() + self.take_from_node();
+        for shard in 0..self.lanes.len() {
+            taken += self.take_from_shard(shard);
+        }
+        let now = clock::now();
+        if now >= self.timer_due || self.coordinator.deadline().is_some_and(|due| due <= now) {
+            self.timer_due = now.plus_micros(TIMER_US);
+            self.tell(Input::Timer);
+        }
+        self.submit_waiting();
+        if std::mem::take(&mut self.status_changed) {
+            let status = Arc::new(self.coordinator.status());
+            self.board.publish(|published| published.status = status);
+        }
+        taken
+    }
+
+    fn take_commands(&mut self) -> usize {
+        let mut taken = 0;
+        while let Ok(command) = self.commands.try_recv() {
+            taken += 1;
+            match command {
+                Command::ListMiners(asker) => {
+                    self.queries += 1;
+                    self.askers.insert(self.queries, asker);
+                    self.tell(Input::ListMiners { query: self.queries });
+                }
+                // An asker that has gone away wants no answer.
+                Command::ListWorkers(asker) => drop(asker.send(self.coordinator.workers())),
+                Command::Drain => self.tell(Input::Drain),
+                Command::Stop => self.stopped = true,
+            }
+        }
+        taken
+    }
+
+    fn take_from_node(&mut self) -> usize {
+        let mut taken = 0;
+        if let Some(template) = self.node.try_template() {
+            taken += 1;
+            self.tell(Input::Template(template));
+        }
+        while let Some(answer) = self.node.try_result() {
+            taken += 1;
+            let result = SubmitResult::from_bip22(answer.outcome.reason());
+            self.tell(Input::Submitted { id: answer.id, result });
+        }
+        taken
+    }
+
+    fn take_from_shard(&mut self, shard: usize) -> usize {
+        let index = shard_index(shard);
+        for taken in 0..MESSAGES_PER_LANE {
+            match self.lanes[shard].receive() {
+                Some(Heard::Began) => self.tell(Input::ShardStarted(index)),
+                Some(Heard::Message(message)) => self.tell(Input::FromShard(index, message)),
+                None => return taken,
+            }
+        }
+        MESSAGES_PER_LANE
+    }
+
+    /// Tells the farm something and does what it wants.
+    fn tell(&mut self, input: Input) {
+        self.coordinator.handle(clock::now(), input);
+        while let Some(output) = self.coordinator.poll() {
+            self.act(output);
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::ToShard(shard, message) => {
+                if let Err(message) = self.lanes[usize::from(shard.0)].send(message) {
+                    self.coordinator.unsent(shard, message);
+                }
+            }
+            Output::SubmitBlock(block) => {
+                let block = SubmitBlock { id: block.id, bytes: block.bytes };
+                self.blocks_waiting.push_back(block);
+                self.submit_waiting();
+            }
+            Output::Miners { query, shard, rows, done } => {
+                let rows = rows.into_iter().map(|row| (shard, row)).collect();
+                self.answer(query, Miners::Rows(rows, done), done);
+            }
+            Output::MinersBusy { query } => self.answer(query, Miners::Busy, true),
+            Output::Drained => self.board.publish(|published| published.drained = true),
+            Output::StatusChanged => self.status_changed = true,
+        }
+    }
+
+    fn submit_waiting(&mut self) {
+        while let Some(block) = self.blocks_waiting.pop_front() {
+            if let Err(block) = self.node.submit(block) {
+                self.blocks_waiting.push_front(block);
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, query: u64, part: Miners, done: bool) {
+        let Some(asker) = self.askers.get(&query) else { return };
+        if asker.send(part).is_err() || done {
+            self.askers.remove(&query);
+        }
+    }
+
+    /// Serves until it is told to stop.
+    async fn pump(mut self, bell: Arc<Bell>) {
+        let counter = bell.counter().expect("a descriptor for the coordinator's bell");
+        let counter = as_file(counter);
+        while !self.stopped {
+            if self.turn() > 0 {
+                continue;
+            }
+            bell.lie_down();
+            if self.turn() == 0 && !self.stopped {
+                counter.read_at(0, size_of::<u64>()).await.expect("an event counter can be read");
+            }
+            bell.get_up();
+        }
+    }
+}
+
+fn shard_index(shard: usize) -> ShardIndex {
+    ShardIndex(u16::try_from(shard).expect("at most SHARDS_MAX"))
+}
+
+/// Starts the coordinator's executor.
+pub(crate) fn start(
+    core: usize,
+    desk: Desk,
+    bell: Arc<Bell>,
+) -> Result<ExecutorJoinHandle<()>, StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name("coordinator")
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT)
+        .spawn(move || async move {
+            let dies = AbortOnPanic;
+            desk.pump(bell).await;
+            std::mem::forget(dies);
+        })
+        .map_err(|error| StartError::Executor(error.to_string()))
+}
+
+/// Without its coordinator a farm mines on an old tip for ever: better to start again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a panic in the coordinator: aborting; please report it");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,169 @@
+//! The data plane on its thread: a shard, its ring and its lane, turn after turn. Both hosts run
+//! this and nothing else; it returns when the shard is drained or the engine stops.
+//!
+//! ```text
+//! loop: turn ─► (nobody brought news meanwhile?) ─► submit and wait in the ring ─► turn …
+//!                                                   until the deadline, at most 500 ms
+//! ```
+//!
+//! A panic outside the fence ends this life of the shard: its connections are closed, and a new
+//! life begins on the same thread with the same listening sockets. The third panic within a minute
+//! ends the process instead (`guard.rs`).
+
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use pow::Kernel;
+use session::Tick;
+use shard::{Counters, Shard, ShardSettings, Turn};
+use uring::{Pretend, Ring, Setup};
+
+use crate::clock;
+use crate::config::StartError;
+use crate::guard::Fence;
+use crate::lanes::{Line, ShardEnd};
+
+/// The longest sleep of a shard: its heartbeat for the watchdog.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// After a turn that served more than this, followers are on their way and pay for waiting.
+const GATHER_ABOVE: usize = 4;
+/// How long followers may gather: nothing to a miner, a third of the CPU to a busy shard.
+const GATHER_US: u32 = 500;
+
+/// What a shard's thread is given. It outlives the shard's lives.
+pub(crate) struct Berth {
+    pub(crate) index: u16,
+    pub(crate) core: usize,
+    pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) settings: ShardSettings,
+    pub(crate) kernel: Kernel,
+    pub(crate) gather: bool,
+    pub(crate) pretend: Pretend,
+    pub(crate) line: Arc<Line>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What a shard's thread tells the engine: once, when its first ring is made or cannot be.
+pub(crate) type Started = Sender<Result<Ready, StartError>>;
+
+/// A shard's thread listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ready {
+    /// Its ring lets followers gather.
+    pub(crate) gathers: bool,
+}
+
+/// Why a life of a shard has ended without a panic.
+enum End {
+    /// Drained, or told to stop.
+    Orderly,
+    /// The ring could not be made, or failed for good.
+    Ring(StartError),
+}
+
+/// Serves the shard until it is drained or stopped. The caller is its pinned thread.
+pub(crate) fn serve(berth: &Berth, started: Started) {
+    let fence = Fence::new(berth.index);
+    let mut started = Some(started);
+    for life in 1.. {
+        let lived = catch_unwind(AssertUnwindSafe(|| live(berth, life, &fence, &mut started)));
+        match lived {
+            Ok(End::Orderly) => return,
+            Ok(End::Ring(error)) => match started.take() {
+                Some(started) => {
+                    // The engine has given up waiting if nobody hears it.
+                    let _ = started.send(Err(error));
+                    return;
+                }
+                None => {
+                    tracing::error!(shard = berth.index, "the ring has failed: {error}");
+                    fence.note("its ring");
+                }
+            },
+            Err(_) => fence.note("the shard itself, which begins anew"),
+        }
+    }
+}
+
+fn live(berth: &Berth, life: u32, fence: &Fence, started: &mut Option<Started>) -> End {
+    let mut lane = ShardEnd::begin(berth.line.clone(), life);
+    let mut ring = match make_ring(berth, &lane) {
+        Ok(ring) => ring,
+        Err(error) => return End::Ring(error),
+    };
+    let settings = ShardSettings { incarnation: life, ..berth.settings.clone() };
+    let counters = &berth.counters;
+    let mut shard = Shard::new(settings, berth.kernel, counters.clone());
+    shard.start(&mut ring);
+    if let Some(started) = started.take() {
+        // The engine has given up waiting if nobody hears it.
+        let _ = started.send(Ok(Ready { gathers: ring.can_gather() }));
+    }
+    loop {
+        let began = clock::now();
+        let turn = shard.turn(began, &mut ring, &mut lane, fence);
+        let ended = clock::now();
+        let busy_us = ended.since(began);
+        counters.busy_us.add(busy_us);
+        counters.turn_duration.record(busy_us, 1);
+        if turn.drained || lane.is_stopped() {
+            return End::Orderly;
+        }
+        let may_sleep = lane.lie_down();
+        let (sleep, gather) = rest(&turn, ended, may_sleep);
+        if let Err(error) = ring.wait(Some(sleep), gather) {
+            return End::Ring(StartError::Os { what: "waiting in the ring", error });
+        }
+        lane.get_up();
+    }
+}
+
+/// How long to wait in the ring after a turn, and whether followers may gather.
+fn rest(turn: &Turn, now: Tick, may_sleep: bool) -> (Duration, Option<u32>) {
+    if !may_sleep {
+        return (Duration::ZERO, None);
+    }
+    let sleep = Duration::from_micros(turn.deadline.since(now)).min(SLEEP_MAX);
+    let busy = turn.served > GATHER_ABOVE && !turn.fanning_out;
+    let gather = busy && sleep > Duration::from_micros(GATHER_US.into());
+    (sleep, gather.then_some(GATHER_US))
+}
+
+fn make_ring(berth: &Berth, lane: &ShardEnd) -> Result<Ring, StartError> {
+    let descriptor =
+        |error| StartError::Os { what: "duplicating a descriptor of the shard", error };
+    let setup = Setup { gather: berth.gather, pretend: berth.pretend.clone(), ..Setup::default() };
+    let mut ring = Ring::new(setup).map_err(StartError::Ring)?;
+    for listener in &berth.listeners {
+        ring.listen(listener.try_clone().map_err(descriptor)?);
+    }
+    ring.watch(lane.counter().map_err(descriptor)?);
+    Ok(ring)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followers_gather_only_behind_a_busy_turn_that_sends_no_job() {
+        let now = Tick(1_000_000);
+        let turn = |served, fanning_out, in_us: u64| Turn {
+            served,
+            deadline: now.plus_micros(in_us),
+            fanning_out,
+            drained: false,
+        };
+        let second = 1_000_000;
+        assert_eq!(rest(&turn(5, false, second), now, true), (SLEEP_MAX, Some(GATHER_US)));
+        assert_eq!(rest(&turn(4, false, second), now, true), (SLEEP_MAX, None));
+        assert_eq!(rest(&turn(5, true, second), now, true), (SLEEP_MAX, None));
+        assert_eq!(rest(&turn(5, false, 300), now, true), (Duration::from_micros(300), None));
+        assert_eq!(rest(&turn(5, false, second), now, false), (Duration::ZERO, None));
+        let overdue = Turn { deadline: Tick(0), ..turn(9, false, 0) };
+        assert_eq!(rest(&overdue, now, true), (Duration::ZERO, None));
+    }
+}

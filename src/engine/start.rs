@@ -1,0 +1,419 @@
+//! The engine: starts its threads in order, and is the handle by which `ops` looks at them and
+//! stops them. It owns no data of the shards and never waits for one of them, except to end.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use farm::blocks::RetryPolicy;
+use farm::coordinator::TEMPLATE_SILENCE_MICROS;
+use farm::extranonce::ShardIndex;
+use farm::jobs::JobSettings;
+use farm::ledger::WorkerStatus;
+use farm::messages::MinerRow;
+use farm::{Coordinator, CoordinatorSettings, Status};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use node::NodeLink;
+use session::Settings;
+use shard::{AdmissionSettings, Counters, ShardSettings};
+
+use crate::config::{EngineConfig, Host, StartError};
+use crate::coordinator::{self, Board, Command, Desk, Miners};
+use crate::lanes::{Bell, CoordinatorEnd, LaneStatus, Line};
+use crate::listener::bind_group;
+use crate::placement::Placement;
+use crate::plane::{Berth, Ready};
+use crate::pulse::Pulse;
+use crate::{clock, host_glommio, host_thread};
+
+/// How long a thread may take to say that it runs: rings and executors are made in milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// The kernel spreads connections over the shards by a hash; one may have so much more than its
+/// share, in percent, before it refuses.
+const UNEVEN_PERCENT: usize = 25;
+
+/// Send buffers that a shard makes beforehand: those of its busiest turns.
+const BUFFERS_RESERVED: usize = 256;
+
+/// The farm at work: shards, coordinator, and the line to the node. Dropping it stops everything
+/// at once; [`Engine::drain`] first lets the miners go in order.
+pub struct Engine {
+    addresses: Vec<SocketAddr>,
+    placement: Placement,
+    gathers: bool,
+    counters: Vec<Arc<Counters>>,
+    lines: Vec<Arc<Line>>,
+    bell: Arc<Bell>,
+    commands: Sender<Command>,
+    board: Arc<Board>,
+    shards: Vec<Join>,
+    coordinator: Option<Join>,
+    _pulse: Pulse,
+}
+
+/// Waits for a thread's end; whether it ended in order.
+type Join = Box<dyn FnOnce() -> bool + Send>;
+
+/// Why there is no list of miners or workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListError {
+    /// The coordinator did not answer in time.
+    Timeout,
+    /// Too many lists are being made.
+    Busy,
+    /// The engine has stopped.
+    Stopped,
+}
+
+impl std::fmt::Display for ListError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ListError::Timeout => "the list was not complete in time",
+            ListError::Busy => "other lists are being made: try again later",
+            ListError::Stopped => "the engine has stopped",
+        })
+    }
+}
+
+impl std::error::Error for ListError {}
+
+impl Engine {
+    /// Binds the listeners, then starts the coordinator and the shards, each on its core. When it
+    /// returns, every shard accepts.
+    ///
+    /// # Errors
+    /// Whose fault it is and what to change; nothing runs then.
+    pub fn start(config: EngineConfig, node: NodeLink) -> Result<Engine, StartError> {
+        let placement = Placement::choose(config.shards, &config.cores)?;
+        if placement.crowded {
+            tracing::warn!(
+                shards = placement.shards.len(),
+                "more shards than cores of their own: they share cores and gain nothing"
+            );
+        }
+        let (addresses, listeners) = bind_all(&config, placement.shards.len())?;
+        // Every thread from here on inherits the mask: signals are the ops thread's alone.
+        let _blocked = SignalsBlocked::new()?;
+        let bell = Bell::awaited().map_err(bell_failed)?;
+        let mut engine = Engine::start_coordinator(&config, placement, addresses, bell, node)?;
+        // An error drops the engine, which ends what was started.
+        engine.start_shards(&config, listeners)?;
+        Ok(engine)
+    }
+
+    fn start_coordinator(
+        config: &EngineConfig,
+        placement: Placement,
+        addresses: Vec<SocketAddr>,
+        bell: Bell,
+        node: NodeLink,
+    ) -> Result<Engine, StartError> {
+        let bell = Arc::new(bell);
+        let settings = coordinator_settings(config);
+        let farm = Coordinator::new(settings, config.kernel, clock::now())
+            .map_err(StartError::Extranonce)?;
+        let lines = placement.shards.iter().map(|_| Line::new(bell.clone()).map(Arc::new));
+        let lines: Vec<Arc<Line>> = lines.collect::<Result<_, _>>().map_err(bell_failed)?;
+        let ends = lines.iter().cloned().map(CoordinatorEnd::new).collect();
+        let waker = bell.clone();
+        node.set_waker(Arc::new(move || waker.ring()));
+        let (commands, inbox) = channel();
+        let (desk, board) = Desk::new(farm, ends, node, inbox);
+        let pulse = Pulse::start(bell.clone())?;
+        let thread = coordinator::start(placement.coordinator, desk, bell.clone())?;
+        Ok(Engine {
+            addresses,
+            gathers: true,
+            counters: placement.shards.iter().map(|_| Arc::default()).collect(),
+            placement,
+            lines,
+            bell,
+            commands,
+            board,
+            shards: Vec::new(),
+            coordinator: Some(Box::new(move || thread.join().is_ok())),
+            _pulse: pulse,
+        })
+    }
+
+    fn start_shards(
+        &mut self,
+        config: &EngineConfig,
+        listeners: Vec<Vec<OwnedFd>>,
+    ) -> Result<(), StartError> {
+        let (started, ready) = channel();
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            let number = u16::try_from(index).expect("at most SHARDS_MAX");
+            let berth = Berth {
+                index: number,
+                core: self.placement.shards[index],
+                listeners,
+                settings: shard_settings(config, number, self.placement.shards.len()),
+                kernel: config.kernel,
+                gather: config.gather,
+                pretend: config.pretend.clone(),
+                line: self.lines[index].clone(),
+                counters: self.counters[index].clone(),
+            };
+            let started = started.clone();
+            let join: Join = match config.host {
+                Host::Glommio => {
+                    let thread = host_glommio::start(berth, started)?;
+                    Box::new(move || thread.join().is_ok())
+                }
+                Host::Thread => {
+                    let thread = host_thread::start(berth, started)?;
+                    Box::new(move || thread.join().is_ok())
+                }
+            };
+            self.shards.push(join);
+        }
+        drop(started);
+        for _ in 0..self.shards.len() {
+            self.gathers &= hear(&ready)?.gathers;
+        }
+        if config.gather && !self.gathers {
+            tracing::warn!("this kernel cannot let followers gather (Linux 6.12): plain waits");
+        }
+        Ok(())
+    }
+
+    /// Where miners connect, in the order of the configuration, with the ports that were taken.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Which thread runs on which core.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Whether busy shards let followers gather: it is wanted and the kernel can.
+    pub fn gathers(&self) -> bool {
+        self.gathers
+    }
+
+    /// What each shard counts, in the order of the shards.
+    pub fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// How full each shard's lanes are, in the order of the shards.
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        self.lines.iter().map(|line| line.status()).collect()
+    }
+
+    /// The farm at a recent moment, at most about a second ago.
+    pub fn status(&self) -> Arc<Status> {
+        self.board.status()
+    }
+
+    /// Every connection, with its shard. The shards answer between their turns; nobody waits for
+    /// this but the caller.
+    ///
+    /// # Errors
+    /// When the list was not complete within `limit`, or could not be begun.
+    pub fn list_miners(&self, limit: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError> {
+        let deadline = Instant::now() + limit;
+        let (asker, answers) = channel();
+        self.command(Command::ListMiners(asker))?;
+        let mut all = Vec::new();
+        loop {
+            match receive(&answers, deadline)? {
+                Miners::Busy => return Err(ListError::Busy),
+                Miners::Rows(rows, done) => {
+                    let known = |(shard, row): (Option<ShardIndex>, _)| Some((shard?, row));
+                    all.extend(rows.into_iter().filter_map(known));
+                    if done {
+                        return Ok(all);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every worker's account.
+    ///
+    /// # Errors
+    /// When the coordinator did not answer within `limit`.
+    pub fn list_workers(&self, limit: Duration) -> Result<Vec<WorkerStatus>, ListError> {
+        let (asker, answers) = channel();
+        self.command(Command::ListWorkers(asker))?;
+        receive(&answers, Instant::now() + limit)
+    }
+
+    /// Stops accepting, lets every shard answer what was read and close its connections, and waits
+    /// for the node's word on every block. True if all of that was done within `limit`.
+    pub fn drain(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        self.command(Command::Drain).is_ok() && self.board.wait_drained(until)
+    }
+
+    /// Ends every thread. True if none of them had panicked.
+    pub fn stop(mut self) -> bool {
+        self.end()
+    }
+
+    fn command(&self, command: Command) -> Result<(), ListError> {
+        self.commands.send(command).map_err(|_| ListError::Stopped)?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    fn end(&mut self) -> bool {
+        self.lines.iter().for_each(|line| line.stop());
+        let mut orderly = true;
+        for join in self.shards.drain(..) {
+            orderly &= join();
+        }
+        if let Some(join) = self.coordinator.take() {
+            // It cannot have ended before, unless by a panic, which `join` tells.
+            let _ = self.command(Command::Stop);
+            orderly &= join();
+        }
+        orderly
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Engine { addresses, placement, .. } = self;
+        write!(f, "Engine({addresses:?}, {placement:?})")
+    }
+}
+
+/// All sockets: the addresses, and for each shard one socket per address in their order.
+fn bind_all(
+    config: &EngineConfig,
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), StartError> {
+    if config.listen.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    for listen in &config.listen {
+        // One wildcard for both families, unless IPv4 has a listener of its own on that port.
+        let mut others = config.listen.iter().map(|other| other.address);
+        let dual_stack =
+            !others.any(|other| other.is_ipv4() && other.port() == listen.address.port());
+        let (bound, group) = bind_group(listen.address, dual_stack, shards)?;
+        addresses.push(bound);
+        for (shard, socket) in sockets.iter_mut().zip(group) {
+            shard.push(socket);
+        }
+    }
+    Ok((addresses, sockets))
+}
+
+fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {
+    CoordinatorSettings {
+        jobs: JobSettings {
+            payout_script: config.payout_script.clone(),
+            signature: config.signature.clone(),
+            group_prefix: Vec::new(),
+            extranonce1_size: config.extranonce1_size,
+            extranonce2_size: config.extranonce2_size,
+            version_mask: config.version_mask,
+            first_number: config.first_job,
+        },
+        retry: RetryPolicy::default(),
+        template_silence_micros: TEMPLATE_SILENCE_MICROS,
+    }
+}
+
+fn shard_settings(config: &EngineConfig, index: u16, shards: usize) -> ShardSettings {
+    ShardSettings {
+        index,
+        incarnation: 0,
+        seed: config.seed,
+        session: Settings {
+            extranonce2_size: config.extranonce2_size,
+            start_difficulty: config.start_difficulty,
+            maximum_difficulty: config.maximum_difficulty,
+            version_mask: config.version_mask,
+            fingerprints_max: config.fingerprints_max,
+            ..Settings::default()
+        },
+        admission: AdmissionSettings {
+            allow: config.listen.iter().map(|listen| listen.allow.clone()).collect(),
+            connections_max: part_of(config.connections_max, shards),
+            per_source_max: part_of(config.per_source_max, shards),
+        },
+        buffers_reserved: BUFFERS_RESERVED,
+    }
+}
+
+/// One shard's part of a limit of the farm.
+fn part_of(limit: usize, shards: usize) -> usize {
+    if shards == 1 {
+        return limit;
+    }
+    let even = limit.div_ceil(shards);
+    (even + (even * UNEVEN_PERCENT).div_ceil(100)).min(limit)
+}
+
+fn hear(ready: &Receiver<Result<Ready, StartError>>) -> Result<Ready, StartError> {
+    ready.recv_timeout(START_LIMIT).unwrap_or_else(|error| {
+        let silent = matches!(error, mpsc::RecvTimeoutError::Timeout);
+        let what = if silent { "of a shard (silent)" } else { "of a shard" };
+        Err(StartError::ThreadEnded(what.to_owned()))
+    })
+}
+
+fn receive<T>(answers: &Receiver<T>, deadline: Instant) -> Result<T, ListError> {
+    let limit = deadline.saturating_duration_since(Instant::now());
+    answers.recv_timeout(limit).map_err(|error| match error {
+        RecvTimeoutError::Timeout => ListError::Timeout,
+        RecvTimeoutError::Disconnected => ListError::Stopped,
+    })
+}
+
+fn bell_failed(errno: rustix::io::Errno) -> StartError {
+    StartError::Os { what: "making an event counter", error: errno.into() }
+}
+
+/// Blocks all signals on this thread, and so on every thread that it starts, until dropped.
+struct SignalsBlocked(SigSet);
+
+impl SignalsBlocked {
+    fn new() -> Result<SignalsBlocked, StartError> {
+        let former = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        former.map(SignalsBlocked).map_err(|errno| StartError::Os {
+            what: "blocking the signals of the engine's threads",
+            error: errno.into(),
+        })
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // It was this thread's mask before, so it is a valid one.
+        let _ = self.0.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_limit_leave_room_for_an_uneven_spread() {
+        assert_eq!(part_of(20_000, 1), 20_000);
+        assert_eq!(part_of(20_000, 2), 12_500);
+        assert_eq!(part_of(3, 2), 3);
+        assert_eq!(part_of(1, 4), 1);
+        for shards in 1..9 {
+            assert!(part_of(1_000, shards) * shards >= 1_000);
+        }
+    }
+}
