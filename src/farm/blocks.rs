@@ -22,6 +22,9 @@ pub const LATE_BLOCKS_PER_SECOND_MAX: u32 = 8;
 pub const BLOCKS_OPEN_MAX: usize = 16;
 /// Blocks that wait to be assembled. Only a network target that every share meets fills this.
 pub const BLOCKS_WAITING_MAX: usize = 4_096;
+/// Without an answer for this long a submission counts as not answered, in µs: a node checks a
+/// block within seconds, and a lost answer must not hold its place for ever.
+pub const ANSWER_MICROS_MAX: u64 = 60_000_000;
 /// Records that are kept for the operator.
 pub const BLOCK_RECORDS_MAX: usize = 100;
 /// Header hashes that are remembered against a second submission.
@@ -232,8 +235,24 @@ struct Waiting {
 struct Open {
     bytes: Arc<[u8]>,
     attempts: u32,
-    /// When to send it (again); `None` while an answer is awaited.
-    due: Option<Tick>,
+    step: Step,
+}
+
+/// What happens next to a block that is open.
+#[derive(Clone, Copy)]
+enum Step {
+    /// It is sent, for the first time or again.
+    Send(Tick),
+    /// The answer that is awaited is given up.
+    GiveUp(Tick),
+}
+
+impl Step {
+    fn due(self) -> Tick {
+        match self {
+            Step::Send(due) | Step::GiveUp(due) => due,
+        }
+    }
 }
 
 impl BlockDesk {
@@ -347,12 +366,14 @@ impl BlockDesk {
 
     /// The next block to send, new or again. Call until `None`.
     pub fn poll(&mut self, now: Tick) -> Option<SubmitBlock> {
-        let id = match self.open.iter().find(|(_, open)| open.is_due(now)) {
+        self.give_up_answers(now);
+        let due = |open: &Open| matches!(open.step, Step::Send(due) if due <= now);
+        let id = match self.open.iter().find(|(_, open)| due(open)) {
             Some((id, _)) => *id,
             None => self.open_next(now)?,
         };
         let open = self.open.get_mut(&id)?;
-        open.due = None;
+        open.step = Step::GiveUp(now.plus_micros(ANSWER_MICROS_MAX));
         open.attempts += 1;
         let (attempts, bytes) = (open.attempts, open.bytes.clone());
         if let Some(record) = self.record_mut(id) {
@@ -361,19 +382,26 @@ impl BlockDesk {
         Some(SubmitBlock { id, bytes })
     }
 
+    fn give_up_answers(&mut self, now: Tick) {
+        let given_up = |open: &Open| matches!(open.step, Step::GiveUp(due) if due <= now);
+        while let Some(id) = self.open.iter().find(|(_, open)| given_up(open)).map(|(id, _)| *id) {
+            self.submitted(id, SubmitResult::Unknown, now);
+        }
+    }
+
     fn open_next(&mut self, now: Tick) -> Option<u64> {
         if self.open.len() >= BLOCKS_OPEN_MAX {
             return None;
         }
         let next = self.waiting.pop_front()?;
         let bytes = Arc::from(assemble(&next));
-        self.open.insert(next.id, Open { bytes, attempts: 0, due: Some(now) });
+        self.open.insert(next.id, Open { bytes, attempts: 0, step: Step::Send(now) });
         Some(next.id)
     }
 
-    /// When [`BlockDesk::poll`] has something to send again.
+    /// When [`BlockDesk::poll`] has something to do again.
     pub fn due(&self) -> Option<Tick> {
-        self.open.values().filter_map(|open| open.due).min()
+        self.open.values().map(|open| open.step.due()).min()
     }
 
     /// A node's answer. One of several nodes that took the block settles it; an answer to a block
@@ -381,7 +409,7 @@ impl BlockDesk {
     pub fn submitted(&mut self, id: u64, result: SubmitResult, now: Tick) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if self.retry.wants_another(&result, open.attempts) {
-            open.due = Some(now.plus_micros(self.retry.wait_micros));
+            open.step = Step::Send(now.plus_micros(self.retry.wait_micros));
             return;
         }
         self.open.remove(&id);
@@ -423,12 +451,6 @@ impl BlockDesk {
     /// Jobs whose transactions are kept.
     pub fn jobs_kept(&self) -> usize {
         self.jobs.len()
-    }
-}
-
-impl Open {
-    fn is_due(&self, now: Tick) -> bool {
-        self.due.is_some_and(|due| due <= now)
     }
 }
 

@@ -14,7 +14,7 @@ use session::{Job, Tick};
 
 use crate::blocks::{BlockDesk, RetryPolicy, SubmitBlock, SubmitResult};
 use crate::extranonce::{Horizon, PrefixRange, ShardIndex, Space, SpaceError};
-use crate::jobs::{JobError, JobMaker, JobSettings, Outbox};
+use crate::jobs::{JobError, JobMaker, JobSettings, OUTBOX_MESSAGES_MAX, Outbox};
 use crate::ledger::{Ledger, Report, WorkerStatus};
 use crate::messages::{FromShard, MinerRow, ToShard};
 use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
@@ -24,6 +24,12 @@ use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
 pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
 /// Questions for the list of miners that are open at once: each walks every connection.
 pub const MINER_QUERIES_MAX: usize = 4;
+
+/// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
+/// questions and the drain this stays below what an outbox holds, so that none of them is refused.
+const RECYCLED_WAITING_MAX: usize = 8;
+
+const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 2 < OUTBOX_MESSAGES_MAX);
 
 /// What the coordinator is told.
 #[derive(Debug)]
@@ -272,8 +278,9 @@ impl Coordinator {
             report.rows.iter_mut().for_each(|row| row.connections = 0);
         }
         self.ledger.apply(shard, &report, self.now);
-        if let Some(seat) = seat {
-            report.rows.clear();
+        report.rows.clear();
+        // A lane that is stuck fills up with what matters, not with memory to be used again.
+        if let Some(seat) = seat.filter(|seat| seat.outbox.len() < RECYCLED_WAITING_MAX) {
             seat.push(ToShard::Recycled(report));
         }
     }
@@ -281,12 +288,16 @@ impl Coordinator {
     fn lease(&mut self, shard: ShardIndex, prefixes: u32) {
         let Some(seat) = self.shards.get_mut(&shard) else { return };
         self.space.advance(self.horizon.live(), self.now);
-        match self.space.lease(shard, prefixes) {
-            Ok(lease) => seat.push(ToShard::Lease(lease)),
+        let answer = match self.space.lease(shard, prefixes) {
+            Ok(lease) => ToShard::Lease(lease),
             Err(full) => {
                 seat.refusals += 1;
-                seat.push(ToShard::LeaseRefused(full));
+                ToShard::LeaseRefused(full)
             }
+        };
+        // A shard has one question open; one that asks on and on gets no more than its lane takes.
+        if let Err(ToShard::Lease(lease)) = seat.outbox.push(answer) {
+            self.take_back(shard, &lease.ranges);
         }
     }
 
@@ -326,17 +337,15 @@ impl Coordinator {
             self.notices.push_back(Output::MinersBusy { query });
             return;
         }
-        let serving = |seat: &Seat| !seat.drained;
-        let asked: BTreeSet<ShardIndex> =
-            self.shards.iter().filter(|(_, seat)| serving(seat)).map(|(shard, _)| *shard).collect();
+        let mut asked = BTreeSet::new();
+        for (shard, seat) in self.shards.iter_mut().filter(|(_, seat)| !seat.drained) {
+            if seat.outbox.push(ToShard::ListMiners { query }).is_ok() {
+                asked.insert(*shard);
+            }
+        }
         if asked.is_empty() {
             self.notices.push_back(no_miners(query));
             return;
-        }
-        for shard in &asked {
-            if let Some(seat) = self.shards.get_mut(shard) {
-                seat.push(ToShard::ListMiners { query });
-            }
         }
         self.queries.insert(query, asked);
     }
@@ -448,10 +457,10 @@ impl Coordinator {
 }
 
 impl Seat {
-    /// A shard that takes nothing for so long that this is refused is watched by the engine; its
-    /// jobs are never refused.
+    /// For what is never refused: jobs, and what the limits above leave room for.
     fn push(&mut self, message: ToShard) {
-        let _ = self.outbox.push(message);
+        let pushed = self.outbox.push(message);
+        debug_assert!(pushed.is_ok());
     }
 }
 

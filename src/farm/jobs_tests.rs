@@ -1,5 +1,7 @@
 //! Tests of `jobs`: what a job says, what a rendering's bytes say, and what a lane gets first.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use pow::{Extranonce, Share};
@@ -109,13 +111,13 @@ fn a_template_that_makes_no_job_changes_nothing() {
         Some(JobError::Bits(0x2100_ffff << 1))
     );
     let late = Template { min_ntime: good.curtime + 1, ..bad(other) };
-    let error = maker.make(&late, Tick(0)).err().expect("too late");
+    let error = maker.make(&late, Tick(0)).expect_err("too late");
     assert!(matches!(error, JobError::Time { .. }), "{error}");
     let long = Template { coinbase_aux: vec![0; 90], ..bad(other) };
-    let error = maker.make(&long, Tick(0)).err().expect("too long");
+    let error = maker.make(&long, Tick(0)).expect_err("too long");
     assert!(matches!(error, JobError::Coinbase(CoinbaseError::ScriptTooLong { .. })), "{error}");
     let deep = Template { merkle_path: vec![other; 40], ..bad(other) };
-    let error = maker.make(&deep, Tick(0)).err().expect("too deep");
+    let error = maker.make(&deep, Tick(0)).expect_err("too deep");
     assert!(matches!(error, JobError::Work(WorkError::PathTooDeep { depth: 40 })), "{error}");
     let job = maker.make(&good, Tick(0)).expect("a job");
     assert_eq!((job.number, job.tip), (1, 1));
@@ -177,18 +179,16 @@ proptest! {
             .map(|prev| maker.make(&template(5, prev, &[]), Tick(0)).expect("a job"))
             .collect();
         let mut renderings = Renderings::new();
-        let mut seen: Vec<((u8, u8, bool), Rc<[u8]>)> = Vec::new();
+        let mut seen = BTreeMap::new();
         for (job, second, clean) in asked {
             // A shard names it by the job's place; the cache by its number.
             let index = session::JobIndex(job);
             let wanted = Rendering { job: index, second: u32::from(second), clean };
             let line = renderings.get(&jobs[usize::from(job)], wanted.second, wanted.clean);
-            match seen.iter().find(|(key, _)| *key == (job, second, clean)) {
-                Some((_, before)) => prop_assert!(Rc::ptr_eq(before, &line)),
-                None => {
-                    prop_assert!(seen.iter().all(|(_, other)| **other != *line));
-                    seen.push(((job, second, clean), line));
-                }
+            let before = seen.insert((job, second, clean), line.clone());
+            match before {
+                Some(before) => prop_assert!(Rc::ptr_eq(&before, &line)),
+                None => prop_assert_eq!(seen.values().filter(|other| **other == line).count(), 1),
             }
         }
         prop_assert_eq!(renderings.made(), seen.len() as u64);
