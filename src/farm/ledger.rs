@@ -386,6 +386,7 @@ pub struct Ledger {
     accounts: Vec<Account>,
     shards: BTreeMap<ShardIndex, ShardAccounts>,
     total: WorkerTotals,
+    connections: u64,
     rate: RateWindow,
     workers_max: usize,
 }
@@ -443,6 +444,7 @@ impl Ledger {
             accounts: Vec::new(),
             shards: BTreeMap::new(),
             total: WorkerTotals::default(),
+            connections: 0,
             rate: RateWindow::new(now),
             workers_max: workers_max.min(WORKERS_MAX),
         };
@@ -486,6 +488,8 @@ impl Ledger {
         let grown = row.totals.since(&heard.totals);
         self.total.add(&grown);
         self.rate.add(grown.difficulty_accepted, now);
+        self.connections -= u64::from(heard.connections);
+        self.connections += u64::from(row.connections);
         let account = &mut self.accounts[heard.account];
         account.totals.add(&grown);
         account.rate.add(grown.difficulty_accepted, now);
@@ -516,6 +520,7 @@ impl Ledger {
         let Some(accounts) = self.shards.get_mut(&shard) else { return };
         for heard in accounts.workers.iter_mut().flatten() {
             self.accounts[heard.account].connections -= heard.connections;
+            self.connections -= u64::from(heard.connections);
             heard.connections = 0;
         }
     }
@@ -532,7 +537,7 @@ impl Ledger {
 
     /// Connections that are authorized under some name; one may count under several.
     pub fn connections(&self) -> u64 {
-        self.accounts.iter().map(|account| u64::from(account.connections)).sum()
+        self.connections
     }
 
     /// How many names have an account of their own.

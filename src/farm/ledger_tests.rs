@@ -182,9 +182,13 @@ impl World {
         let truth = self.truth_in_all();
         assert!(total.accepted <= truth.accepted);
         assert!(total.difficulty_accepted <= truth.difficulty_accepted);
-        let mut sum = WorkerTotals::default();
-        self.ledger.workers(self.now).for_each(|worker| sum.add(&worker.totals));
+        let (mut sum, mut connections) = (WorkerTotals::default(), 0);
+        for worker in self.ledger.workers(self.now) {
+            sum.add(&worker.totals);
+            connections += u64::from(worker.connections);
+        }
         assert_eq!(&sum, total, "the accounts add up to the total");
+        assert_eq!(connections, self.ledger.connections());
     }
 
     fn truth_in_all(&self) -> WorkerTotals {
