@@ -120,6 +120,6 @@ pub fn measure_hash_rate(kernel: Kernel, threads: usize, time: Duration) -> f64 
 }
 
 // Linux keeps the nice value per thread. Where it cannot be set we hash all the same.
-fn lower_priority() {
+pub(crate) fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, NICE_LOWEST);
 }
