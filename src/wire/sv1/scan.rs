@@ -1,6 +1,6 @@
 //! The fast way for the one hot line, `mining.submit`: a scanner that borrows and never allocates.
 //!
-//! It accepts the members `id`, `method` and `params` once each in any order, blanks anywhere, and
+//! It accepts the members `id`, `method` and `params` in any order, blanks anywhere, and
 //! five or six plain strings. On anything else it gives up, and [`super::parse`] lets `serde_json`
 //! judge: so nothing is ever refused here, and whatever is accepted must be what `serde_json`
 //! makes of it.
@@ -37,14 +37,14 @@ fn fields(line: &str) -> Option<(Id<'_>, [&str; 5], Option<&str>)> {
         scanner.expect(b':')?;
         scanner.skip_blanks();
         match member {
-            Member::Id if id.is_none() => id = Some(scanner.id()?),
+            // Of duplicate keys the last wins.
+            Member::Id => id = Some(scanner.id()?),
             // Another method's line is not worth a second look.
-            Member::Method if !is_submit => {
+            Member::Method => {
                 scanner.take(br#""mining.submit""#)?;
                 is_submit = true;
             }
-            Member::Params if params.is_none() => params = Some(scanner.params()?),
-            _ => return None,
+            Member::Params => params = Some(scanner.params()?),
         }
         scanner.skip_blanks();
         match scanner.next()? {
