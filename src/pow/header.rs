@@ -1,5 +1,7 @@
 //! The 80-byte block header, field by field. Whether it meets a target is `target`'s business.
 
+use crate::sha256::kernels::portable::midstate;
+use crate::sha256::words::words;
 use crate::sha256::{Hash256, Kernel};
 
 /// Bytes of a serialized header.
@@ -58,5 +60,30 @@ impl Header {
     /// The double SHA-256 that proof of work is about.
     pub fn hash(&self, kernel: Kernel) -> Hash256 {
         kernel.sha256d(&self.to_bytes())
+    }
+}
+
+/// A header without its nonce, prepared for hashing it with many.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderStart {
+    /// The state after the first 64 bytes.
+    pub(crate) midstate: [u32; 8],
+    /// The words between them and the nonce: end of the root, time, bits.
+    pub(crate) tail: [u32; 3],
+    bytes: [u8; HEADER_BYTES],
+}
+
+impl HeaderStart {
+    pub(crate) fn new(header: &[u8; HEADER_BYTES]) -> HeaderStart {
+        let (first, rest) = header.split_at(64);
+        let tail = words(&rest[..12]);
+        HeaderStart { midstate: midstate(first.as_chunks().0), tail, bytes: *header }
+    }
+
+    /// The whole header with this nonce.
+    pub(crate) fn with(&self, nonce: u32) -> [u8; HEADER_BYTES] {
+        let mut bytes = self.bytes;
+        bytes[76..].copy_from_slice(&nonce.to_le_bytes());
+        bytes
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use core::array;
+use core::ops::Range;
 
 use super::kernels::portable;
 #[cfg(feature = "stub-hash")]
@@ -11,7 +12,9 @@ use super::kernels::stub;
 use super::kernels::{avx2, avx512, avx512vl, sha_ni};
 use super::plan::{Lone, Path};
 use super::{Hash256, Kernel};
+use crate::header::HeaderStart;
 use crate::share::{Share, Work};
+use crate::target::Target;
 
 /// Shares that are sorted by shape at once: the bits of the set of those still to do. A
 /// multiple of the widest kernel, so that cutting here leaves no lane idle.
@@ -72,6 +75,33 @@ impl Kernel {
         let mut out = [Hash256::ZERO];
         self.hash_alike(&[(work, *share)], &[0], &mut out);
         out[0]
+    }
+
+    /// Hashes a header with every nonce of a range and hands out those that meet the target:
+    /// how a CPU mines. Two compressions per nonce.
+    pub fn scan_header(
+        &self,
+        header: &[u8; 80],
+        nonces: Range<u32>,
+        target: &Target,
+        found: &mut dyn FnMut(u32, Hash256),
+    ) {
+        let start = HeaderStart::new(header);
+        let places: [u8; WINDOW] = array::from_fn(|place| place as u8);
+        let mut first = nonces.start;
+        while first < nonces.end {
+            let count = WINDOW.min((nonces.end - first) as usize);
+            let inputs: [_; WINDOW] =
+                array::from_fn(|place| (&start, first.wrapping_add(place as u32)));
+            let mut hashes = [Hash256::ZERO; WINDOW];
+            self.hash_alike(&inputs[..count], &places[..count], &mut hashes);
+            for ((_, nonce), hash) in inputs.iter().zip(&hashes[..count]) {
+                if target.is_met_by(hash) {
+                    found(*nonce, *hash);
+                }
+            }
+            first += count as u32;
+        }
     }
 
     /// Hashes the inputs at `places`, all of one shape, each to its place of `out`.
@@ -214,4 +244,26 @@ impl Input for (&Work, Share) {
 
     #[cfg(target_arch = "x86_64")]
     by_kernel!(hash_shares);
+}
+
+impl Input for (&HeaderStart, u32) {
+    fn lone(&self, lone: Lone) -> Hash256 {
+        let (start, nonce) = *self;
+        match lone {
+            #[cfg(target_arch = "x86_64")]
+            Lone::ShaNi => {
+                let mut out = [Hash256::ZERO];
+                // SAFETY: a plan with SHA-NI needs SHA-NI, and a kernel has what its plan needs.
+                unsafe { sha_ni::hash_nonces(&[self], &mut out) };
+                out[0]
+            }
+            Lone::Ring => portable::ring_sha256d(&start.with(nonce)),
+            Lone::Scalar => portable::scalar_nonce(start, nonce),
+            #[cfg(feature = "stub-hash")]
+            Lone::Stub => stub::sha256d(&start.with(nonce)),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    by_kernel!(hash_nonces);
 }

@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 
 use super::lanes::{eight_rounds, lanes};
 use super::rows;
+use crate::header::HeaderStart;
 use crate::sha256::Hash256;
 use crate::sha256::words::{END, IV, K, NODE_PADDING, Schedule};
 use crate::share::{Share, Work};

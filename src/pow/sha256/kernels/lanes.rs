@@ -138,6 +138,25 @@ macro_rules! lanes {
             digests(header(batch, digest), out);
         }
 
+        /// The hash of one header with one nonce per lane. All lanes have the same header.
+        #[target_feature(enable = $features)]
+        pub(crate) fn hash_nonces(
+            batch: &[&(&HeaderStart, u32); LANES],
+            out: &mut [Hash256; LANES],
+        ) {
+            let start = batch[0].0;
+            let mut state = [splat(0); 8];
+            for (to, word) in state.iter_mut().zip(start.midstate) {
+                *to = splat(word);
+            }
+            let [root, ntime, bits] = start.tail;
+            let [root, ntime, bits] = [splat(root), splat(ntime), splat(bits)];
+            let nonce = numbers(&batch.map(|(_, nonce)| nonce.swap_bytes()));
+            let (z, length) = (splat(0), splat(640));
+            let tail = [root, ntime, bits, nonce, splat(END), z, z, z, z, z, z, z, z, z, z, length];
+            digests(second(compress(state, tail)), out);
+        }
+
         /// The coinbases' txids as columns.
         #[inline]
         #[target_feature(enable = $features)]

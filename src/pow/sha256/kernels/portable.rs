@@ -7,6 +7,7 @@
 use ring::digest::{Context, SHA256, digest};
 use sha2::block_api::compress256;
 
+use crate::header::HeaderStart;
 use crate::sha256::Hash256;
 use crate::sha256::words::{IV, bytes, pad, words};
 use crate::share::{Share, Work};
@@ -61,6 +62,11 @@ pub(crate) fn scalar_share(work: &Work, share: &Share) -> Hash256 {
     scalar_sha256d(&header)
 }
 
+/// The hash of a header with this nonce, by sha2, from the header's midstate.
+pub(crate) fn scalar_nonce(start: &HeaderStart, nonce: u32) -> Hash256 {
+    scalar_finish(start.midstate, &start.with(nonce)[64..], 80)
+}
+
 fn scalar_node(left: [u32; 8], right: &[u32; 8]) -> [u32; 8] {
     let mut block = [0; 64];
     block[..32].copy_from_slice(&bytes(&left));
@@ -78,6 +84,7 @@ fn scalar_second(first: [u32; 8]) -> [u32; 8] {
     state
 }
 
+/// Ends a message of `length` bytes of which all but `rest` went into the state.
 fn scalar_finish(mut state: [u32; 8], rest: &[u8], length: usize) -> Hash256 {
     let (whole, rest) = rest.as_chunks::<64>();
     let (tail, used) = pad(rest, length);

@@ -9,6 +9,7 @@
 
 use core::arch::x86_64::*;
 
+use crate::header::HeaderStart;
 use crate::sha256::Hash256;
 use crate::sha256::words::{END, IV, K, NODE_PADDING, Schedule, pad};
 use crate::share::{Share, Work};
@@ -61,6 +62,26 @@ pub(crate) fn hash_shares<const N: usize>(batch: &[&(&Work, Share); N], out: &mu
         digest = node(words);
     }
     store_digests(header(batch, digest), out);
+}
+
+/// The hashes of one header with `N` nonces.
+#[target_feature(enable = "sha,sse4.1,ssse3")]
+pub(crate) fn hash_nonces<const N: usize>(
+    batch: &[&(&HeaderStart, u32); N],
+    out: &mut [Hash256; N],
+) {
+    let mut words = [[_mm_setzero_si128(); 4]; N];
+    let start = batch[0].0;
+    let [root, ntime, bits] = start.tail.map(|word| word as i32);
+    for (words, (_, nonce)) in words.iter_mut().zip(batch) {
+        *words = [
+            _mm_set_epi32(nonce.swap_bytes() as i32, bits, ntime, root),
+            _mm_set_epi32(0, 0, 0, END as i32),
+            _mm_setzero_si128(),
+            _mm_set_epi32(640, 0, 0, 0),
+        ];
+    }
+    store_digests(second(compress([load(&start.midstate); N], words)), out);
 }
 
 /// The coinbases' txids.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::share::EXTRANONCE_SIZE_MAX;
-use crate::{Extranonce, Hash256, Kernel, KernelError, Share, Work, WorkParts};
+use crate::{Extranonce, Hash256, Kernel, KernelError, Share, Target, Work, WorkParts};
 
 /// More than the widest kernel twice over, so that batches are cut, paired and padded.
 const BATCH_MAX: usize = 40;
@@ -187,6 +187,33 @@ fn kernels_splice_the_extranonce_over_block_boundaries() {
                 bits: 0x1d00_ffff,
             };
             check_shares(&[job], &[0, 0, 0]);
+        }
+    }
+}
+
+#[test]
+fn kernels_scan_nonces_as_sha2_does() {
+    let header: [u8; 80] = std::array::from_fn(|at| at as u8 * 3);
+    // One hash in four meets it.
+    let target = Target::from_le_bytes(
+        [[0xff; 31].as_slice(), &[0x3f]].concat().try_into().expect("32 bytes"),
+    );
+    for (start, count) in [(0, 0), (0, 1), (5, 2), (7, 64), (9, 77), (u32::MAX - 130, 130)] {
+        let nonces = start..start + count;
+        let mut expected = Vec::new();
+        for nonce in nonces.clone() {
+            let mut bytes = header;
+            bytes[76..].copy_from_slice(&nonce.to_le_bytes());
+            if target.is_met_by(&sha256d(&bytes)) {
+                expected.push((nonce, sha256d(&bytes)));
+            }
+        }
+        for kernel in Kernel::available() {
+            let mut found = Vec::new();
+            kernel.scan_header(&header, nonces.clone(), &target, &mut |nonce, hash| {
+                found.push((nonce, hash));
+            });
+            assert_eq!(found, expected, "{kernel:?} from {start}");
         }
     }
 }
