@@ -541,8 +541,9 @@ proptest! {
     fn slices_are_header_spaces_of_their_own(mask: u32, rounds in 1_usize..400) {
         let mask = mask & MASK;
         let (mut miner, mut cache, _) = greeted();
-        let line = format!(r#"{{"id":null,"method":"mining.set_version_mask","params":["{mask:08x}"]}}"#);
-        say(&mut miner, Instant::now(), line.as_bytes(), &mut cache);
+        let mut line = Vec::new();
+        write::set_version_mask(&mut line, mask);
+        say(&mut miner, Instant::now(), &line, &mut cache);
         let schedule = Schedule::new(1, 3);
         schedule.assign(0, miner.task());
         let mut spaces = HashSet::new();

@@ -294,6 +294,7 @@ pub(super) fn spending(
 ) -> Result<Spent, Reject> {
     let mut ledger = Spending::new(context.coins);
     let mut costs = Vec::with_capacity(txids.len());
+    let mut sigops = 0;
     for (index, (transaction, txid)) in block.txdata.iter().zip(txids).enumerate() {
         let coinbase = index == 0;
         let spent = if coinbase { Vec::new() } else { ledger.spend(transaction)? };
@@ -301,8 +302,10 @@ pub(super) fn spending(
         if !relative_locks_passed(transaction, &spent, place, &mtp_at) {
             return reject("bad-txns-nonfinal");
         }
-        costs.push(Cost { fee, sigops: sigop_cost(transaction, &spent) });
-        if costs.iter().map(|cost| cost.sigops).sum::<u64>() > BLOCK_SIGOPS_COST_MAX {
+        let cost = Cost { fee, sigops: sigop_cost(transaction, &spent) };
+        costs.push(cost);
+        sigops += cost.sigops;
+        if sigops > BLOCK_SIGOPS_COST_MAX {
             return reject("bad-blk-sigops");
         }
         if !coinbase && !scripts_known(txid, transaction) {

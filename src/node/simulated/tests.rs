@@ -216,6 +216,44 @@ fn fees_are_part_of_the_coinbase_value() {
     assert!(world.template.coinbase_value >= 2_500_000_000 + 50 * 150);
 }
 
+#[test]
+fn blocks_put_together_by_pow_pass_the_check_that_knows_nothing_of_it() {
+    let kernel = pow::Kernel::detect();
+    for (tip, transactions) in [(0, 0), (15, 0), (16, 0), (127, 7), (149, 40), (200, 300)] {
+        let mut world = World::new(Parameters { start_height: tip, ..easy(transactions) });
+        let template = world.template.clone();
+        let parts = pow::CoinbaseParts {
+            template: &template,
+            prefix: b"up",
+            extranonce_size: 8,
+            payout_script: &[0x51],
+            signature: b"/farm-7/",
+        };
+        let coinbase = pow::Coinbase::new(&parts).expect("it fits into 100 bytes");
+        let work = pow::Work::new(pow::WorkParts {
+            coinbase_first: &coinbase.first,
+            coinbase_second: &coinbase.second,
+            extranonce_size: 8,
+            merkle_path: &template.merkle_path,
+            prev_hash: template.prev_hash,
+            bits: template.bits,
+        });
+        let work = work.expect("the template's path is short");
+        let target = pow::Target::from_compact(template.bits).expect("valid bits");
+        let extranonce = pow::Extranonce::new(&[1, 2, 3, 4, 5, 6, 7, 8]).expect("8 bytes");
+        let (version, ntime) = (template.version | 0x0abc_e000, template.curtime);
+        let share = |nonce| pow::Share { extranonce, version, ntime, nonce };
+        let share = (0..).map(share).find(|one| target.is_met_by(&kernel.hash_share(&work, one)));
+        let share = share.expect("half of all hashes do");
+        let header = work.header(kernel, &share).to_bytes();
+        let whole =
+            pow::full_coinbase(&coinbase.first, extranonce.as_slice(), &coinbase.second, true);
+        let block = pow::assemble_block(&header, &whole, &template.transactions);
+        let outcome = world.chain.submit(world.now, &block);
+        assert_eq!(outcome, BlockOutcome::Accepted, "height {}", tip + 1);
+    }
+}
+
 /// One way of breaking a block before it is sealed, and what the node must say.
 struct Break {
     reason: &'static str,
