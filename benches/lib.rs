@@ -29,11 +29,22 @@ pub struct Job {
 impl Job {
     /// The job that all contenders get.
     pub fn usual() -> Job {
+        // Version and the only input up to the extranonce, in a script of 38 bytes.
         let mut coinbase_first = vec![0x02, 0, 0, 0, 0x01];
         coinbase_first.extend_from_slice(&[0; 32]);
         coinbase_first.extend_from_slice(&[0xff; 4]);
-        coinbase_first.extend_from_slice(&[0x1b, 0x03, 0x40, 0x7c, 0x0e, b'/', b'f', b'a', b'r']);
-        let coinbase_second = (0..167 - 8 - coinbase_first.len()).map(|at| at as u8).collect();
+        coinbase_first.extend_from_slice(b"\x26\x03\x40\x7c\x0e/far");
+        // The script's end, the sequence, two outputs, the lock time: a transaction that parses.
+        let mut coinbase_second = b"m-7, the usual day/...".to_vec();
+        coinbase_second.extend_from_slice(&[0xfe, 0xff, 0xff, 0xff, 2]);
+        coinbase_second.extend_from_slice(&312_500_000_u64.to_le_bytes());
+        coinbase_second.extend_from_slice(&[22, 0x00, 0x14]);
+        coinbase_second.extend_from_slice(&[0x33; 20]);
+        coinbase_second.extend_from_slice(&0_u64.to_le_bytes());
+        coinbase_second.extend_from_slice(&[38, 0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]);
+        coinbase_second.extend_from_slice(&[0x44; 32]);
+        coinbase_second.extend_from_slice(&917_055_u32.to_le_bytes());
+        assert_eq!(coinbase_first.len() + 8 + coinbase_second.len(), 167);
         Job {
             coinbase_first,
             coinbase_second,
@@ -89,9 +100,8 @@ pub fn submit_lines(count: u32) -> Vec<String> {
         ];
         if number.is_multiple_of(2) {
             let params = fields.join("\", \"");
-            format!(
-                r#"{{"params": ["{worker}", "{params}"], "id": {number}, "method": "mining.submit"}}"#
-            )
+            let params = format!(r#"["{worker}", "{params}"]"#);
+            format!(r#"{{"params": {params}, "id": {number}, "method": "mining.submit"}}"#)
         } else {
             let params = fields.join("\",\"");
             format!(
