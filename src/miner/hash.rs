@@ -2,11 +2,12 @@
 //!
 //! They run at the lowest priority, so that whatever they mine for is not slowed by them.
 
+use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pow::{Extranonce, Hash256, Header, Kernel, Share, Target};
+use pow::{Extranonce, Kernel, Share, Target};
 
 use crate::connection::Found;
 use crate::schedule::{SLICE_NONCES, Schedule, Slice};
@@ -48,12 +49,12 @@ fn mine(
     let extranonce = Extranonce::joined(&task.extranonce1, &slice.extranonce2)
         .expect("subscribe's answer was checked against the limit");
     let share = Share { extranonce, version: slice.version, ntime: task.job.ntime, nonce: 0 };
-    let header = task.job.work.header(kernel, &share);
+    let header = task.job.work.header(kernel, &share).to_bytes();
     let mut done = 0;
     while done < SLICE_NONCES && schedule.is_current(slice) {
         let mut nonces = Vec::new();
         let first = slice.first_nonce + done;
-        scan(kernel, &header, first, CHUNK_NONCES, &task.target, &mut |nonce| nonces.push(nonce));
+        kernel.scan_header(&header, chunk(first), &task.target, &mut |nonce, _| nonces.push(nonce));
         done += CHUNK_NONCES;
         for nonce in nonces {
             let found = Found {
@@ -72,51 +73,32 @@ fn mine(
     done
 }
 
-/// Tries `count` nonces from `first` on and names those whose hash meets the target.
-fn scan(
-    kernel: Kernel,
-    header: &Header,
-    first: u32,
-    count: u32,
-    target: &Target,
-    found: &mut impl FnMut(u32),
-) {
-    let mut bytes = header.to_bytes();
-    for nonce in first..=first + (count - 1) {
-        bytes[76..].copy_from_slice(&nonce.to_le_bytes());
-        if target.is_met_by(&kernel.sha256d(&bytes)) {
-            found(nonce);
-        }
-    }
-}
-
 /// Measures what `threads` hash threads reach together, in hashes per second: with the same scan
 /// and the same priority as mining itself.
 pub fn measure_hash_rate(kernel: Kernel, threads: usize, time: Duration) -> f64 {
     let hasher = || {
         lower_priority();
-        let header = Header {
-            version: 0x2000_0000,
-            prev_hash: Hash256::ZERO,
-            merkle_root: Hash256::ZERO,
-            ntime: 0,
-            bits: 0,
-            nonce: 0,
-        };
+        let header = [0; pow::header::HEADER_BYTES];
         let impossible = Target::from_le_bytes([0; 32]);
         let started = Instant::now();
         let mut first = 0_u32;
+        let mut hashes = 0_u64;
         while started.elapsed() < time {
-            scan(kernel, &header, first, CHUNK_NONCES, &impossible, &mut |_| {});
+            kernel.scan_header(&header, chunk(first), &impossible, &mut |_, _| {});
             first = first.wrapping_add(CHUNK_NONCES);
+            hashes += u64::from(CHUNK_NONCES);
         }
-        (first, started.elapsed())
+        hashes as f64 / started.elapsed().as_secs_f64()
     };
-    let measured: Vec<(u32, Duration)> = thread::scope(|scope| {
+    thread::scope(|scope| {
         let running: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(hasher)).collect();
-        running.into_iter().map(|one| one.join().expect("hashing does not panic")).collect()
-    });
-    measured.iter().map(|(hashes, time)| f64::from(*hashes) / time.as_secs_f64()).sum()
+        running.into_iter().map(|one| one.join().expect("hashing does not panic")).sum()
+    })
+}
+
+// The very last nonce of all is left out: a half-open range of u32 cannot hold it.
+fn chunk(first: u32) -> Range<u32> {
+    first..first.saturating_add(CHUNK_NONCES)
 }
 
 // Linux keeps the nice value per thread. Where it cannot be set we hash all the same.
