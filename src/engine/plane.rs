@@ -67,10 +67,18 @@ enum End {
 /// Serves the shard until it is drained or stopped. The caller is its pinned thread.
 pub(crate) fn serve(berth: &Berth, started: Started) {
     let fence = Fence::new(berth.index);
+    live_again_and_again(&fence, started, |life, started| live(berth, life, &fence, started));
+}
+
+/// Begins a new life after each that has ended by a panic or by a ring that failed.
+fn live_again_and_again(
+    fence: &Fence,
+    started: Started,
+    mut live: impl FnMut(u32, &mut Option<Started>) -> End,
+) {
     let mut started = Some(started);
     for life in 1.. {
-        let lived = catch_unwind(AssertUnwindSafe(|| live(berth, life, &fence, &mut started)));
-        match lived {
+        match catch_unwind(AssertUnwindSafe(|| live(life, &mut started))) {
             Ok(End::Orderly) => return,
             Ok(End::Ring(error)) => match started.take() {
                 Some(started) => {
@@ -79,7 +87,7 @@ pub(crate) fn serve(berth: &Berth, started: Started) {
                     return;
                 }
                 None => {
-                    tracing::error!(shard = berth.index, "the ring has failed: {error}");
+                    tracing::error!("the ring has failed: {error}");
                     fence.note("its ring");
                 }
             },
@@ -98,6 +106,7 @@ fn live(berth: &Berth, life: u32, fence: &Fence, started: &mut Option<Started>) 
     let counters = &berth.counters;
     let mut shard = Shard::new(settings, berth.kernel, counters.clone());
     shard.start(&mut ring);
+    tracing::info!(shard = berth.index, core = berth.core, life, "the shard listens");
     if let Some(started) = started.take() {
         // The engine has given up waiting if nobody hears it.
         let _ = started.send(Ok(Ready { gathers: ring.can_gather() }));
@@ -146,7 +155,54 @@ fn make_ring(berth: &Berth, lane: &ShardEnd) -> Result<Ring, StartError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+
+    use uring::{Feature, UringError};
+
     use super::*;
+
+    #[test]
+    fn a_shard_that_panics_lives_again() {
+        let (started, _ready) = channel();
+        let mut lives = Vec::new();
+        live_again_and_again(&Fence::new(0), started, |life, _| {
+            lives.push(life);
+            assert!(life > 2, "a panic outside the fence, on purpose");
+            End::Orderly
+        });
+        assert_eq!(lives, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_third_panic_in_a_minute_ends_the_process() {
+        const CHILD: &str = "ENGINE_TEST_PANICS";
+        if std::env::var_os(CHILD).is_some() {
+            let (started, _ready) = channel();
+            live_again_and_again(&Fence::new(0), started, |_, _| panic!("on purpose"));
+            return;
+        }
+        let name = "plane::tests::a_third_panic_in_a_minute_ends_the_process";
+        let output = Command::new(std::env::current_exe().expect("this test binary"))
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .expect("it runs again");
+        let (abort, told) = (6, String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.signal(), Some(abort), "{told}");
+        assert_eq!(told.matches("on purpose").count(), 3, "{told}");
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_made_is_told_to_the_engine() {
+        let (started, ready) = channel();
+        let missing = UringError::Missing(vec![Feature::DeferTaskrun]);
+        let error = || End::Ring(StartError::Ring(missing.clone()));
+        live_again_and_again(&Fence::new(0), started, |_, _| error());
+        let told = ready.recv().expect("it was told").expect_err("there is no ring");
+        assert!(told.to_string().contains("IORING_SETUP_DEFER_TASKRUN"), "{told}");
+    }
 
     #[test]
     fn followers_gather_only_behind_a_busy_turn_that_sends_no_job() {

@@ -1,0 +1,243 @@
+//! The whole engine with real sockets, the simulated node and miners that really hash: both hosts,
+//! several shards, with and without gathering.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use engine::{Engine, EngineConfig, Feature, Host, Listen, Pretend, StartError, UringError};
+use node::simulated::{Control, Parameters};
+use pow::Difficulty;
+use rustix::net::sockopt::set_socket_linger;
+use shard::AllowList;
+use support::{Answer, Miner, PATIENCE};
+
+/// About a thousand hashes per share: found in a moment, and not by every nonce.
+const SHARE_DIFFICULTY: f64 = 2.5e-7;
+
+fn any_port() -> Listen {
+    Listen { address: "127.0.0.1:0".parse().expect("an address"), allow: AllowList::private() }
+}
+
+/// An engine on loopback whose shares are easy; `network` is the difficulty of a block.
+fn config() -> EngineConfig {
+    let anyone_can_spend = vec![0x51];
+    let mut config = EngineConfig::new(vec![any_port()], anyone_can_spend, 7);
+    config.start_difficulty = Difficulty::new(SHARE_DIFFICULTY).expect("a positive number");
+    config
+}
+
+fn start(config: EngineConfig, network: f64) -> (Engine, Control) {
+    let parameters = Parameters {
+        difficulty: network,
+        block_seconds: 0.0,
+        transactions: 20,
+        ..Parameters::default()
+    };
+    let (link, control) = node::simulated::spawn(parameters).expect("the node starts");
+    (Engine::start(config, link).expect("the engine starts"), control)
+}
+
+fn address(engine: &Engine) -> SocketAddr {
+    engine.local_addrs()[0]
+}
+
+/// Asks again until `done` says so: for what other threads publish a moment later.
+fn await_that(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// Six miners on an engine: disjoint extranonces, shares that count, and an orderly end.
+fn check(host: Host, shards: usize, gather: bool) {
+    const MINERS: usize = 6;
+    const SHARES: usize = 3;
+    let (engine, _node) = start(EngineConfig { host, shards, gather, ..config() }, 1e6);
+    assert_eq!(engine.placement().shards.len(), shards);
+    let mut miners: Vec<Miner> = (0..MINERS)
+        .map(|index| Miner::at_work(address(&engine), &format!("farm.rig{index}")))
+        .collect();
+    let prefixes: BTreeSet<&[u8]> =
+        miners.iter().map(|miner| miner.extranonce1.as_slice()).collect();
+    assert_eq!(prefixes.len(), MINERS, "extranonces are disjoint");
+    for round in 0..SHARES {
+        for miner in &mut miners {
+            assert_eq!(miner.submit_share(), Answer::Result("true".into()), "round {round}");
+        }
+    }
+    let accepted: u64 = engine.counters().iter().map(|counters| counters.shares[0].value()).sum();
+    assert_eq!(accepted, (MINERS * SHARES) as u64, "every share was counted once");
+    let mut listed = engine.list_miners(PATIENCE).expect("the shards answer");
+    listed.sort_by(|(_, a), (_, b)| a.worker.cmp(&b.worker));
+    assert_eq!(listed.len(), MINERS);
+    for (index, (shard, row)) in listed.iter().enumerate() {
+        assert_eq!(&*row.worker, format!("farm.rig{index}"));
+        assert_eq!(row.accepted, SHARES as u64);
+        assert!(usize::from(shard.0) < shards);
+    }
+    await_that("the ledger's sum", || engine.status().totals.accepted == (MINERS * SHARES) as u64);
+    assert_eq!(engine.list_workers(PATIENCE).expect("it answers").len(), MINERS);
+    assert!(engine.drain(PATIENCE), "drained in time");
+    miners.into_iter().for_each(Miner::read_to_end);
+    let address = address(&engine);
+    assert!(engine.stop(), "no thread panicked");
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn miners_mine_on_glommio_hosts() {
+    for (shards, gather) in [(1, true), (1, false), (2, true), (4, false)] {
+        check(Host::Glommio, shards, gather);
+    }
+}
+
+#[test]
+fn miners_mine_on_bare_threads() {
+    for (shards, gather) in [(1, true), (1, false), (2, false), (4, true)] {
+        check(Host::Thread, shards, gather);
+    }
+}
+
+#[test]
+fn one_core_runs_everything() {
+    let any = engine::Placement::choose(0, &[]).expect("this process runs on some core");
+    let cores = vec![any.coordinator];
+    let (engine, _node) = start(EngineConfig { cores, ..config() }, 1e6);
+    assert_eq!(engine.placement().shards, [any.coordinator]);
+    assert_eq!(engine.placement().coordinator, any.coordinator);
+    let mut miner = Miner::at_work(address(&engine), "lonely");
+    assert_eq!(miner.submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn a_found_block_reaches_the_node_and_everybody_gets_its_tip() {
+    let (engine, node) = start(EngineConfig { shards: 2, ..config() }, SHARE_DIFFICULTY);
+    let mut miners: Vec<Miner> =
+        (0..4).map(|index| Miner::at_work(address(&engine), &format!("m{index}"))).collect();
+    let before = node.stats().height;
+    assert_eq!(miners[0].submit_share(), Answer::Result("true".into()));
+    await_that("the block in the chain", || node.stats().height > before);
+    let stats = node.stats();
+    assert_eq!((stats.accepted, stats.rejected.len()), (1, 0), "{stats:?}");
+    await_that("the coordinator's account", || engine.status().block_counts.accepted == 1);
+    // Its share may be of the old tip (21) only until the new one is read.
+    for miner in &mut miners {
+        let started = Instant::now();
+        while miner.submit_share() != Answer::Result("true".into()) {
+            assert!(started.elapsed() < PATIENCE, "the new tip never came");
+        }
+    }
+}
+
+#[test]
+fn a_reset_and_a_flood_of_garbage_disturb_nobody() {
+    let (engine, _node) = start(EngineConfig { shards: 1, ..config() }, 1e6);
+    let mut honest = Miner::at_work(address(&engine), "honest");
+    for round in 0..20 {
+        let mut rude = Miner::connected(address(&engine), "rude");
+        match round % 4 {
+            0 => {}
+            1 => rude.send(b"{\"id\":1,\"method\":\"mining.subs"),
+            2 => rude.send(b"\x16\x03\x01\x02\x00\x01\xff\xfe nothing of this is Stratum\n"),
+            _ => rude = Miner::at_work(address(&engine), "rude"),
+        }
+        set_socket_linger(rude.socket(), Some(Duration::ZERO)).expect("linger can be set");
+        drop(rude);
+        assert_eq!(honest.submit_share(), Answer::Result("true".into()), "round {round}");
+    }
+    await_that("the end of the rude", || {
+        engine.list_miners(PATIENCE).expect("the shard answers").len() == 1
+    });
+    assert_eq!(engine.counters()[0].panics.value(), 0);
+    assert_eq!(honest.submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn a_source_that_is_not_allowed_is_turned_away() {
+    let allow = AllowList::parse(["10.0.0.0/8"]).expect("a block");
+    let listen = vec![Listen { allow, ..any_port() }, any_port()];
+    let (engine, _node) = start(EngineConfig { listen, shards: 2, ..config() }, 1e6);
+    let [closed, open] = engine.local_addrs() else { panic!("two addresses") };
+    Miner::connected(*closed, "stranger").read_to_end();
+    assert_eq!(Miner::at_work(*open, "friend").submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn threads_are_pinned_and_no_signal_reaches_them() {
+    let own_mask = || {
+        let ours = fs::read_to_string("/proc/thread-self/status").expect("our own thread");
+        let mask = ours.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        mask.expect("a mask").trim().to_owned()
+    };
+    let before = own_mask();
+    let (engine, _node) = start(EngineConfig { shards: 1, ..config() }, 1e6);
+    let (shard, coordinator) = (engine.placement().shards[0], engine.placement().coordinator);
+    let mut seen = BTreeSet::new();
+    for task in fs::read_dir("/proc/self/task").expect("our own threads").flatten() {
+        // A thread of another test may end meanwhile.
+        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default().to_owned()
+        };
+        let name = field("Name:");
+        // glommio adds the executor's number to a name.
+        let kind =
+            ["shard-0", "coordinator", "pulse"].into_iter().find(|kind| name.starts_with(kind));
+        if let Some(kind) = kind {
+            let blocked = u64::from_str_radix(&field("SigBlk:"), 16).expect("a mask");
+            let (hup, int, term, usr2) = (1 << 0, 1 << 1, 1 << 14, 1 << 11);
+            let all = hup | int | term | usr2;
+            assert_eq!(blocked & all, all, "{name} would take a signal");
+            seen.insert((kind, field("Cpus_allowed_list:")));
+        }
+    }
+    // Other tests' engines have threads of these names too, some on other cores.
+    assert!(seen.contains(&("shard-0", shard.to_string())), "{seen:?}");
+    assert!(seen.contains(&("coordinator", coordinator.to_string())), "{seen:?}");
+    assert!(seen.iter().any(|(kind, _)| *kind == "pulse"), "{seen:?}");
+    assert_eq!(own_mask(), before, "the caller takes its signals as before");
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why_and_leaves_nothing_behind() {
+    let refused = |config: EngineConfig| {
+        let (link, _node) = node::simulated::spawn(Parameters::default()).expect("the node starts");
+        Engine::start(config, link).expect_err("it must not start")
+    };
+    let (running, _node) = start(EngineConfig { shards: 1, ..config() }, 1e6);
+    let taken = Listen { address: address(&running), ..any_port() };
+    let error = refused(EngineConfig { listen: vec![taken], ..config() });
+    assert!(matches!(error, StartError::PortTaken { .. }), "{error}");
+
+    let error = refused(EngineConfig { listen: Vec::new(), ..config() });
+    assert!(matches!(error, StartError::NoListener), "{error}");
+
+    for host in [Host::Glommio, Host::Thread] {
+        let missing = vec![Feature::MultishotReceive];
+        let pretend = Pretend { missing, setup_fails: None };
+        let error = refused(EngineConfig { host, shards: 2, pretend, ..config() });
+        assert!(matches!(error, StartError::Ring(UringError::Missing(_))), "{error}");
+        assert!(error.to_string().contains("multishot receive"), "{error}");
+    }
+    let error = refused(EngineConfig { cores: vec![1_000], ..config() });
+    assert!(error.to_string().contains("core 1000 is not among"), "{error}");
+    let mut miner = Miner::at_work(address(&running), "undisturbed");
+    assert_eq!(miner.submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn a_kernel_without_gathering_serves_all_the_same() {
+    let missing = vec![Feature::MinimumWait];
+    let pretend = Pretend { missing, setup_fails: None };
+    let (engine, _node) = start(EngineConfig { pretend, ..config() }, 1e6);
+    assert!(!engine.gathers());
+    let mut miner = Miner::at_work(address(&engine), "old kernel");
+    assert_eq!(miner.submit_share(), Answer::Result("true".into()));
+}
