@@ -1,0 +1,306 @@
+//! What every world must keep, whatever goes wrong in it. Each check is a promise to miners or to
+//! the farm; `tests/canaries.rs` shows for each that it can fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pow::{Hash256, Target};
+use session::{Prefix, ShareOutcome};
+
+use crate::miner::{Kind, Note, Role, Submitted};
+use crate::node::BITS;
+use crate::world::{SECOND, World};
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+/// Worlds up to this size are checked for disjoint prefixes after every turn, larger ones after
+/// every 512th.
+const MINERS_SMALL: usize = 64;
+/// From a new tip to a healthy miner's job, on top of what the lanes and links take: short sends,
+/// small lanes and late completions together.
+const TIP_BOUND_US: u64 = 4 * SECOND;
+/// The stall of a shard excuses it for a while.
+const STALL_EXCUSE_US: u64 = 6 * SECOND;
+
+/// What the world has seen, and the first promise that was broken.
+#[derive(Default)]
+pub(crate) struct Checker {
+    pub(crate) broken: Option<String>,
+    pub(crate) panics: u64,
+    pub(crate) connections: u64,
+    pub(crate) refused: u64,
+    pub(crate) tips_planned: u64,
+    pub(crate) power_cut_at: Option<u64>,
+    pub(crate) power_back_us: u64,
+    pub(crate) repeat_next_credit: bool,
+    /// The first job of a former tip, as a line, for the world that lies.
+    pub(crate) old_notify: Option<Vec<u8>>,
+    trace: Option<u64>,
+    /// The tip of each job, by number; job 0 is none.
+    job_tips: Vec<usize>,
+    /// Headers whose credit a miner has read.
+    credited: BTreeSet<[u8; 32]>,
+    /// Credited headers that are blocks.
+    blocks: BTreeSet<[u8; 32]>,
+    /// Good shares that were without a reply when their link ended: credited or not.
+    lost: u64,
+    turns: u64,
+}
+
+impl Checker {
+    /// A promise is broken; the first one counts.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Folds something that happened into the trace.
+    pub(crate) fn trace(&mut self, words: &[u64]) {
+        let mut hash = self.trace.unwrap_or(FNV_OFFSET);
+        for word in words {
+            hash = (hash ^ word).wrapping_mul(FNV_PRIME);
+            hash ^= hash >> 29;
+        }
+        self.trace = Some(hash);
+    }
+
+    pub(crate) fn trace_hash(&self) -> u64 {
+        self.trace.unwrap_or(FNV_OFFSET)
+    }
+
+    pub(crate) fn credited(&self) -> u64 {
+        self.credited.len() as u64
+    }
+
+    /// The coordinator makes its next job on this tip.
+    pub(crate) fn job_made(&mut self, tip: usize) {
+        if self.job_tips.is_empty() {
+            self.job_tips.push(usize::MAX);
+        }
+        self.job_tips.push(tip);
+    }
+
+    fn newest_job(&self) -> u32 {
+        self.job_tips.len().saturating_sub(1) as u32
+    }
+
+    fn tip_of(&self, job: u32) -> Option<usize> {
+        self.job_tips.get(job as usize).copied().filter(|_| job > 0)
+    }
+
+    /// A link ended with these shares without a reply.
+    pub(crate) fn lost(&mut self, shares: &[Submitted]) {
+        self.lost += shares.iter().filter(|share| share.kind == Kind::Good).count() as u64;
+    }
+
+    fn credit(&mut self, share: &Submitted) {
+        if share.kind == Kind::Miss {
+            self.fail("a hash that misses its target was credited".to_owned());
+        }
+        if !self.credited.insert(share.hash.0) {
+            self.fail(format!("a share was credited twice: {:02x?}", &share.hash.0[28..]));
+        }
+        let target = Target::from_compact(BITS).expect("the bits are a target");
+        if target.is_met_by(&share.hash) {
+            self.blocks.insert(share.hash.0);
+        }
+    }
+}
+
+impl World {
+    /// What a miner has learned, held against what it should.
+    pub(crate) fn note(&mut self, miner: usize, note: Note) {
+        match note {
+            Note::Mining => self.check_power(),
+            Note::Job(prev_hash, job) => self.check_job(miner, prev_hash, job),
+            Note::Credited(share) => {
+                self.checker.trace(&[7, u64::from_le_bytes(first_bytes(&share.hash))]);
+                self.checker.credit(&share);
+                if std::mem::take(&mut self.checker.repeat_next_credit) {
+                    self.checker.credit(&share);
+                }
+            }
+            Note::Refused(share, code) => self.check_refusal(miner, &share, code),
+            Note::Wrong(what) => self.checker.fail(format!("miner {miner}: {what}")),
+        }
+    }
+
+    /// A job's previous hash is that of its tip, and tips never go back on a connection.
+    fn check_job(&mut self, index: usize, prev_hash: Hash256, job: u32) {
+        self.checker.trace(&[8, u64::from(job)]);
+        let Some(tip) = self.checker.tip_of(job) else {
+            return self.checker.fail(format!("miner {index} was given job {job}, made by nobody"));
+        };
+        if self.node.tips[tip] != prev_hash {
+            return self.checker.fail(format!("job {job} has another tip's previous hash"));
+        }
+        let miner = &mut self.miners[index];
+        if tip < miner.tip {
+            let (newer, what) = (miner.tip, "was sent back from tip");
+            return self.checker.fail(format!("miner {index} {what} {newer} to tip {tip}"));
+        }
+        miner.tip = tip;
+    }
+
+    /// A refusal must be the miner's own doing, or a tip that it was told of before.
+    fn check_refusal(&mut self, index: usize, share: &Submitted, code: i64) {
+        self.checker.refused += 1;
+        self.checker.trace(&[9, code as u64]);
+        let tip = self.checker.tip_of(share.job).unwrap_or(0);
+        let is_stale = code == 21 && tip < self.miners[index].tip;
+        let deserved = match share.kind {
+            Kind::Good => false,
+            Kind::Again => code == 22,
+            Kind::Miss => code == 23,
+        };
+        if !deserved && !is_stale {
+            let what = format!("miner {index}: a {:?} share was refused with {code}", share.kind);
+            self.checker.fail(what);
+        }
+    }
+
+    /// After a power cut: how long until the last miner mines again.
+    fn check_power(&mut self) {
+        if let Some(cut) = self.checker.power_cut_at {
+            self.checker.power_back_us = self.now - cut;
+        }
+    }
+
+    /// After each turn: the shard has kept to its limits and to its contract with the ring.
+    pub(crate) fn check_turn(&mut self, index: usize, panics: u64) {
+        self.lie(index);
+        self.checker.turns += 1;
+        let host = &mut self.hosts[index];
+        let closed = std::mem::take(&mut host.ring.closed_without_reason);
+        if closed.len() as u64 > panics {
+            self.checker.fail(format!("miners {closed:?} were closed without a reason"));
+        }
+        if host.ring.buffers_out() != 0 {
+            let out = host.ring.buffers_out();
+            self.checker.fail(format!("{out} buffers outlive their turn"));
+        }
+        for level in host.shard.levels() {
+            if level.held > level.limit {
+                self.checker.fail(format!("{level:?} is over its limit"));
+            }
+        }
+        let small = self.miners.len() <= MINERS_SMALL;
+        if small || self.checker.turns.is_multiple_of(512) {
+            self.check_prefixes();
+        }
+    }
+
+    /// No two live connections have one prefix, on whatever shard.
+    fn check_prefixes(&mut self) {
+        let mut seen: BTreeMap<Prefix, usize> = BTreeMap::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            for connection in host.shard.connections() {
+                let Some(prefix) = connection.prefix else { continue };
+                if let Some(other) = seen.insert(prefix, index) {
+                    let what = format!("{prefix:?} is live on shard {other} and on shard {index}");
+                    return self.checker.fail(what);
+                }
+            }
+        }
+    }
+
+    /// How long a tip may take to a healthy miner.
+    pub(crate) fn tip_bound_us(&self) -> u64 {
+        // A full lane is offered the job again each millisecond while it empties.
+        TIP_BOUND_US + 4 * self.faults.lane_us_max + 4 * self.faults.delay_us_max
+    }
+
+    /// Every miner that nothing has happened to since the tip was adopted works on it, or on one
+    /// that is newer.
+    pub(crate) fn check_tip(&mut self, tip: usize, adopted: u64) {
+        for (index, miner) in self.miners.iter().enumerate() {
+            let Some((host, link)) = miner.link else { continue };
+            let since = miner.mining_since.is_some_and(|since| since <= adopted);
+            let (host, Some(link)) = (&self.hosts[host], self.hosts[host].ring.peek(link)) else {
+                continue;
+            };
+            let recent = |at: Option<u64>| at.is_some_and(|at| at + STALL_EXCUSE_US >= adopted);
+            let disturbed = link.is_clogged
+                || link.is_reader_stopped
+                || link.broken.is_some()
+                || link.shard_closed
+                || recent(link.disturbed_at)
+                || recent(host.stalled_at);
+            if since && !disturbed && miner.tip < tip && miner.role != Role::Flooder {
+                let what = format!("miner {index} is on tip {}, not on {tip}", miner.tip);
+                return self.checker.fail(format!("{what}, {} µs late", self.now - adopted));
+            }
+        }
+    }
+
+    /// The storm is long over and the last share was answered: everything must agree.
+    pub(crate) fn verify(&mut self) {
+        self.verify_miners();
+        self.verify_credit();
+        self.verify_blocks();
+    }
+
+    fn verify_miners(&mut self) {
+        let (job, tip) = (self.checker.newest_job(), self.node.tips.len() - 1);
+        for (index, miner) in self.miners.iter().enumerate() {
+            let honest = matches!(miner.role, Role::Honest | Role::Duplicator | Role::Guesser);
+            if !honest {
+                continue;
+            }
+            if miner.mining_since.is_none() || miner.newest_job != job || miner.tip != tip {
+                let at = (miner.newest_job, miner.tip);
+                let what = format!("miner {index} is at job and tip {at:?}, not {:?}", (job, tip));
+                return self.checker.fail(format!("30 s after the storm {what}"));
+            }
+            if let Some((id, share)) = miner.outstanding.first_key_value() {
+                let what = format!("miner {index} has no reply to request {id}: {share:?}");
+                return self.checker.fail(what);
+            }
+        }
+    }
+
+    /// What miners have read, what shards have counted and what the ledger holds is one sum.
+    fn verify_credit(&mut self) {
+        let accepted = ShareOutcome::Accepted as usize;
+        let counted: u64 =
+            self.hosts.iter().map(|host| host.counters.shares[accepted].value()).sum();
+        let difficulty: f64 =
+            self.hosts.iter().map(|host| host.counters.difficulty_accepted.value()).sum();
+        let totals = self.coordinator.status().totals;
+        let read = self.checker.credited();
+        if counted < read || counted > read + self.checker.lost {
+            let lost = self.checker.lost;
+            let what = format!("shards credited {counted} shares, miners read {read}, lost {lost}");
+            return self.checker.fail(what);
+        }
+        if totals.accepted != counted {
+            let ledger = totals.accepted;
+            let what = format!("the ledger holds {ledger} shares, the shards counted {counted}");
+            return self.checker.fail(what);
+        }
+        if (totals.difficulty_accepted - difficulty).abs() > 1e-9 * difficulty.max(1e-9) {
+            let (ledger, what) = (totals.difficulty_accepted, "the ledger's credited work");
+            self.checker.fail(format!("{what} is {ledger:e}, the shards' {difficulty:e}"));
+        }
+    }
+
+    /// Every credited block has reached the node.
+    fn verify_blocks(&mut self) {
+        let missing = self.checker.blocks.difference(&self.node.submitted).count();
+        if missing > 0 {
+            let found = self.checker.blocks.len();
+            self.checker.fail(format!("{missing} of {found} credited blocks never reached a node"));
+        }
+    }
+
+    /// The drain is over: nobody is left, every prefix is back, and everybody has said so.
+    pub(crate) fn verify_drained(&mut self) {
+        let left: usize = self.hosts.iter().map(|host| host.shard.connections().count()).sum();
+        let drained = self.hosts.iter().all(|host| host.drained);
+        if left > 0 || !drained || !self.all_drained {
+            self.checker.fail(format!("a drain of 6 s has left {left} connections"));
+        }
+    }
+}
+
+fn first_bytes(hash: &Hash256) -> [u8; 8] {
+    *hash.0.first_chunk().expect("a hash has 32 bytes")
+}

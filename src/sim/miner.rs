@@ -1,0 +1,353 @@
+//! A simulated miner: firmware as its pool sees it, over bytes alone. It builds its headers from
+//! what it was told, hashes them for real, and sends what meets its target. Some misbehave.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pow::{Difficulty, Hash256, Header, Kernel, Target, merkle_root};
+use wire::sv1::write::client;
+use wire::sv1::{ServerMessage, ServerNotify, granted_mask, parse_server, subscribed};
+
+use crate::link::LinkId;
+use crate::random::Random;
+
+/// Jobs that a miner remembers, to send a late share now and then.
+const JOBS_KEPT: usize = 4;
+const ID_CONFIGURE: u64 = 1;
+const ID_SUBSCRIBE: u64 = 2;
+const ID_AUTHORIZE: u64 = 3;
+const ID_SHARES: u64 = 10;
+const MASK: u32 = 0x1fff_e000;
+
+/// How a miner behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// As firmware should.
+    Honest,
+    /// Sends shares twice.
+    Duplicator,
+    /// Sends hashes that miss its target.
+    Guesser,
+    /// Sends bytes that are no Stratum.
+    Babbler,
+    /// Sends more shares at once than may be queued.
+    Flooder,
+    /// Connects and says nothing.
+    Mute,
+}
+
+/// What a submit was, to judge its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A share that should count.
+    Good,
+    /// The same header again.
+    Again,
+    /// A hash that misses the target.
+    Miss,
+}
+
+/// A submit without a reply yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitted {
+    /// The header's hash.
+    pub hash: Hash256,
+    /// What it was.
+    pub kind: Kind,
+    /// The number of its job.
+    pub job: u32,
+}
+
+/// What a miner has to tell the world.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// It may mine from now on.
+    Mining,
+    /// It was given a job on this previous hash.
+    Job(Hash256, u32),
+    /// A share was credited.
+    Credited(Submitted),
+    /// A share was refused with this code.
+    Refused(Submitted, i64),
+    /// The server did something that it may not.
+    Wrong(String),
+}
+
+/// A job as the miner was told.
+#[derive(Clone, Debug)]
+struct Job {
+    id: String,
+    number: u32,
+    notify: ServerNotify<'static>,
+}
+
+/// One simulated miner.
+pub struct Miner {
+    /// How it behaves.
+    pub role: Role,
+    /// Its connection, as shard and link.
+    pub link: Option<(usize, LinkId)>,
+    /// Since when it has had work on this connection.
+    pub mining_since: Option<u64>,
+    /// Where its newest job stands in the order of adopted tips; only ever rises.
+    pub tip: usize,
+    /// Shares without a reply.
+    pub outstanding: BTreeMap<u64, Submitted>,
+    /// The number of its newest job.
+    pub newest_job: u32,
+    name: String,
+    line: Vec<u8>,
+    next_id: u64,
+    rolls_version: bool,
+    mask: u32,
+    extranonce1: Option<Vec<u8>>,
+    extranonce2_size: usize,
+    authorized: bool,
+    target: Option<Target>,
+    jobs: VecDeque<Job>,
+    last: Option<(u64, Vec<u8>, Submitted)>,
+    random: Random,
+}
+
+impl Miner {
+    /// A miner that is not connected.
+    pub fn new(index: usize, role: Role, mut random: Random) -> Miner {
+        let rolls_version = random.happens(500);
+        Miner {
+            role,
+            link: None,
+            mining_since: None,
+            tip: 0,
+            outstanding: BTreeMap::new(),
+            newest_job: 0,
+            name: format!("farm.{}", index % 16),
+            line: Vec::new(),
+            next_id: ID_SHARES,
+            rolls_version,
+            mask: 0,
+            extranonce1: None,
+            extranonce2_size: 0,
+            authorized: false,
+            target: None,
+            jobs: VecDeque::new(),
+            last: None,
+            random,
+        }
+    }
+
+    /// It is connected: what it says first.
+    pub fn connected(&mut self, link: (usize, LinkId)) -> Vec<u8> {
+        self.forget();
+        self.link = Some(link);
+        let mut out = Vec::new();
+        match self.role {
+            Role::Mute => return out,
+            Role::Babbler => return self.babble(),
+            _ => {}
+        }
+        if self.rolls_version {
+            client::configure(&mut out, ID_CONFIGURE, MASK, 2);
+        }
+        client::subscribe(&mut out, ID_SUBSCRIBE, "sim/1", None);
+        client::authorize(&mut out, ID_AUTHORIZE, &self.name, "x");
+        out
+    }
+
+    /// Its connection is gone; returns how many shares were without a reply.
+    pub fn disconnected(&mut self) -> Vec<Submitted> {
+        self.link = None;
+        self.mining_since = None;
+        std::mem::take(&mut self.outstanding).into_values().collect()
+    }
+
+    fn forget(&mut self) {
+        self.line.clear();
+        self.next_id = ID_SHARES;
+        self.mask = 0;
+        self.extranonce1 = None;
+        self.authorized = false;
+        self.target = None;
+        self.tip = 0;
+        self.newest_job = 0;
+        self.jobs.clear();
+        self.last = None;
+    }
+
+    fn babble(&mut self) -> Vec<u8> {
+        let kind = self.random.below(4);
+        let count = self.random.within(1, 12_000) as usize;
+        let mut bytes = match kind {
+            0 => b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"".to_vec(),
+            1 => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            2 => b"{\"id\":null}\n{\"id\":[],\"method\":7}\n[[[[{}]]]]\n".to_vec(),
+            _ => vec![0x16, 3, 1, 2, 0, 1],
+        };
+        bytes.extend((0..count).map(|_| self.random.bits() as u8));
+        bytes
+    }
+
+    /// Bytes have come from the server.
+    pub fn read(&mut self, now: u64, bytes: &[u8]) -> Vec<Note> {
+        let mut notes = Vec::new();
+        self.line.extend_from_slice(bytes);
+        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.line.drain(..=end).collect();
+            self.line_came(now, &line[..end], &mut notes);
+        }
+        notes
+    }
+
+    fn line_came(&mut self, now: u64, line: &[u8], notes: &mut Vec<Note>) {
+        let message = match parse_server(line) {
+            Ok(message) => message,
+            Err(_) => {
+                let text = String::from_utf8_lossy(line).into_owned();
+                return notes.push(Note::Wrong(format!("no message: {text}")));
+            }
+        };
+        match message {
+            ServerMessage::Result { id, result } => {
+                self.result(number(id.as_bytes()), result, notes)
+            }
+            ServerMessage::Error { id, error } => {
+                self.refused(number(id.as_bytes()), error.code, notes);
+            }
+            ServerMessage::SetDifficulty(difficulty) => {
+                let difficulty = Difficulty::new(difficulty).expect("the parser refuses others");
+                self.target = Some(Target::from_difficulty(difficulty));
+            }
+            ServerMessage::Notify(notify) => self.notified(notify, notes),
+            other if self.role == Role::Honest => {
+                notes.push(Note::Wrong(format!("not expected: {other:?}")));
+            }
+            _ => {}
+        }
+        let ready = self.authorized && self.target.is_some() && !self.jobs.is_empty();
+        if ready && self.mining_since.is_none() && self.extranonce1.is_some() {
+            self.mining_since = Some(now);
+            notes.push(Note::Mining);
+        }
+    }
+
+    fn result(&mut self, id: u64, result: &str, notes: &mut Vec<Note>) {
+        match id {
+            ID_CONFIGURE => self.mask = granted_mask(result).unwrap_or(0),
+            ID_SUBSCRIBE => match subscribed(result) {
+                Some(granted) => {
+                    self.extranonce1 = Some(granted.extranonce1);
+                    self.extranonce2_size = granted.extranonce2_size;
+                }
+                None => notes.push(Note::Wrong(format!("no subscription: {result}"))),
+            },
+            ID_AUTHORIZE => self.authorized = true,
+            id => match self.outstanding.remove(&id) {
+                Some(share) => notes.push(Note::Credited(share)),
+                None => notes.push(Note::Wrong(format!("a reply to nothing that was asked: {id}"))),
+            },
+        }
+    }
+
+    fn refused(&mut self, id: u64, code: i64, notes: &mut Vec<Note>) {
+        match self.outstanding.remove(&id) {
+            Some(share) => notes.push(Note::Refused(share, code)),
+            None if self.role == Role::Honest => {
+                notes.push(Note::Wrong(format!("error {code} for request {id}")));
+            }
+            None => {}
+        }
+    }
+
+    fn notified(&mut self, notify: ServerNotify<'_>, notes: &mut Vec<Note>) {
+        let id = notify.job_id.to_string();
+        let number =
+            id.split_once('.').and_then(|(number, _)| u32::from_str_radix(number, 16).ok());
+        let number = number.unwrap_or(0);
+        self.newest_job = number;
+        notes.push(Note::Job(notify.prev_hash, number));
+        if notify.clean {
+            self.jobs.clear();
+        }
+        self.jobs.truncate(JOBS_KEPT - 1);
+        let notify = ServerNotify { job_id: id.clone().into(), ..notify };
+        self.jobs.push_front(Job { id, number, notify });
+    }
+
+    /// Searches for a moment; what it sends.
+    pub fn mine(&mut self, kernel: Kernel) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.mining_since.is_none() {
+            return out;
+        }
+        match self.role {
+            Role::Honest => self.find(kernel, Kind::Good, &mut out),
+            Role::Guesser => self.find(kernel, Kind::Miss, &mut out),
+            Role::Flooder => (0..200).for_each(|_| self.find(kernel, Kind::Good, &mut out)),
+            Role::Duplicator => match self.last.take() {
+                Some((_, line, share)) => {
+                    let id = self.next_id - 1;
+                    self.outstanding.insert(id, Submitted { kind: Kind::Again, ..share });
+                    out = line;
+                }
+                None => self.find(kernel, Kind::Good, &mut out),
+            },
+            Role::Babbler | Role::Mute => {}
+        }
+        out
+    }
+
+    fn find(&mut self, kernel: Kernel, kind: Kind, out: &mut Vec<u8>) {
+        let old = self.random.happens(150);
+        let place = if old { self.random.below(self.jobs.len() as u64) as usize } else { 0 };
+        let job = self.jobs[place].clone();
+        let (target, extranonce1) = (self.target, self.extranonce1.clone());
+        let (Some(target), Some(extranonce1)) = (target, extranonce1) else { return };
+        for _ in 0..64 {
+            let extranonce2 = self.random.bits().to_le_bytes()[..self.extranonce2_size].to_vec();
+            let (nonce, bits) = (self.random.bits() as u32, self.random.bits() as u32 & self.mask);
+            let notify = &job.notify;
+            let coinbase =
+                [&notify.coinbase_first[..], &extranonce1, &extranonce2, &notify.coinbase_second];
+            let txid = kernel.sha256d(&coinbase.concat());
+            let header = Header {
+                version: notify.version | bits,
+                prev_hash: notify.prev_hash,
+                merkle_root: merkle_root(kernel, txid, &notify.merkle_path),
+                ntime: notify.ntime,
+                bits: notify.bits,
+                nonce,
+            };
+            let hash = kernel.sha256d(&header.to_bytes());
+            if target.is_met_by(&hash) == (kind == Kind::Miss) {
+                continue;
+            }
+            let share = client::Submit {
+                worker: &self.name,
+                job_id: &job.id,
+                extranonce2: &extranonce2,
+                ntime: notify.ntime,
+                nonce,
+                version_bits: self.rolls_version.then_some(bits),
+            };
+            let id = self.next_id;
+            self.next_id += 1;
+            let from = out.len();
+            client::submit(out, id, &share);
+            let submitted = Submitted { hash, kind, job: job.number };
+            self.outstanding.insert(id, submitted);
+            if self.role == Role::Duplicator {
+                // The same share under the next id, to be sent later.
+                let mut line = Vec::new();
+                client::submit(&mut line, self.next_id, &share);
+                self.next_id += 1;
+                self.last = Some((id, line, submitted));
+            }
+            debug_assert!(out.len() > from);
+            return;
+        }
+    }
+}
+
+/// The number of a reply; what is no number is none of ours.
+fn number(id: &[u8]) -> u64 {
+    let text = std::str::from_utf8(id).unwrap_or_default();
+    text.parse().unwrap_or(0)
+}

@@ -1,0 +1,272 @@
+//! What happens to a world from outside: links that break, clog and vanish, readers that stop,
+//! shards that stall, the power cut, the end of all that; and the lies of a sabotaged run.
+
+use farm::extranonce::ShardIndex;
+use farm::messages::ToShard;
+
+use crate::faults::Sabotage;
+use crate::link::LinkId;
+use crate::ring::RESET;
+use crate::world::{Event, SECOND, World};
+
+const ETIMEDOUT: i32 = 110;
+/// When the kernel gives up on a peer that acknowledges nothing (TCP_USER_TIMEOUT), shortened as
+/// the whole storm is.
+const PEER_TIMEOUT_US: u64 = 20 * SECOND;
+/// The longest stall of a shard.
+const STALL_US_MAX: u64 = 5 * SECOND;
+/// The longest clog, beyond what a slow reader is allowed.
+const CLOG_US_MAX: u64 = 15 * SECOND;
+/// When a sabotaged world tells its lie: every miner mines by then.
+const LIE_AT_US: u64 = 12 * SECOND;
+
+impl World {
+    /// Sets the first of each kind of weather on its way.
+    pub(crate) fn begin_weather(&mut self) {
+        for (mean, event) in self.means() {
+            self.again(mean, event);
+        }
+        if let Some(at) = self.plan.power_cut_at {
+            self.at(at, Event::PowerCut);
+        }
+    }
+
+    fn means(&self) -> [(u64, Event); 5] {
+        let faults = &self.faults;
+        [
+            (faults.reset_us, Event::Reset),
+            (faults.vanish_us, Event::Vanish),
+            (faults.clog_us, Event::Clog),
+            (faults.stop_reader_us, Event::StopReader),
+            (faults.stall_us, Event::Stall),
+        ]
+    }
+
+    /// The next one of a kind, if the kind is on.
+    fn again(&mut self, mean: u64, event: Event) {
+        if mean > 0 && !self.healed {
+            let micros = self.random.within(1, 2 * mean);
+            self.after(micros, event);
+        }
+    }
+
+    pub(crate) fn change_weather(&mut self, event: Event) {
+        match event {
+            Event::Unclog(host, link) => return self.release(host, link, true),
+            Event::StartReader(host, link) => return self.release(host, link, false),
+            Event::Heal => return self.heal(),
+            Event::PowerCut => return self.cut_power(),
+            _ => {}
+        }
+        if self.healed {
+            return;
+        }
+        match event {
+            Event::Reset => self.reset_one(),
+            Event::Vanish => self.vanish_one(),
+            Event::Clog => self.clog_some(),
+            Event::StopReader => self.stop_one(),
+            Event::Stall => self.stall_one(),
+            _ => {}
+        }
+        let kind = std::mem::discriminant(&event);
+        let again =
+            self.means().into_iter().find(|(_, other)| std::mem::discriminant(other) == kind);
+        if let Some((mean, event)) = again {
+            self.again(mean, event);
+        }
+    }
+
+    /// A miner that is connected, and its link.
+    fn somebody(&mut self) -> Option<(usize, usize, LinkId)> {
+        let miner = self.random.below(self.miners.len() as u64) as usize;
+        let (host, link) = self.miners[miner].link?;
+        Some((miner, host, link))
+    }
+
+    fn reset_one(&mut self) {
+        let Some((miner, host, link)) = self.somebody() else { return };
+        if self.random.happens(500) {
+            self.with_ring(host, |ring| ring.break_link(link, RESET));
+        } else {
+            let at = self.with_ring(host, |ring| ring.miner_closes(link));
+            self.at(at, Event::Up(host, link));
+        }
+        self.lose(miner);
+    }
+
+    fn vanish_one(&mut self) {
+        let Some((miner, host, link)) = self.somebody() else { return };
+        let now = self.now;
+        self.with_ring(host, |ring| {
+            if let Some(link) = ring.link(link) {
+                link.is_clogged = true;
+                link.disturb(now, "its miner vanished");
+            }
+        });
+        self.after(PEER_TIMEOUT_US, Event::TimedOut(host, link));
+        self.lose(miner);
+    }
+
+    pub(crate) fn time_out(&mut self, host: usize, link: LinkId) {
+        self.with_ring(host, |ring| ring.break_link(link, ETIMEDOUT));
+    }
+
+    /// Swizzle: a random subset of all links stops, and is released in random order.
+    fn clog_some(&mut self) {
+        let share = self.random.within(50, 700);
+        for miner in 0..self.miners.len() {
+            let Some((host, link)) = self.miners[miner].link else { continue };
+            if !self.random.happens(share) {
+                continue;
+            }
+            let now = self.now;
+            let micros = self.random.within(1_000, CLOG_US_MAX);
+            let clogged = self.with_ring(host, |ring| match ring.link(link) {
+                Some(link) if !link.is_clogged => {
+                    link.is_clogged = true;
+                    link.disturb(now, "it was clogged");
+                    true
+                }
+                _ => false,
+            });
+            if clogged {
+                self.after(micros, Event::Unclog(host, link));
+            }
+        }
+    }
+
+    fn stop_one(&mut self) {
+        let Some((_, host, link)) = self.somebody() else { return };
+        let now = self.now;
+        self.with_ring(host, |ring| {
+            if let Some(link) = ring.link(link) {
+                link.is_reader_stopped = true;
+                link.disturb(now, "its miner did not read");
+            }
+        });
+        let micros = self.random.within(SECOND, 20 * SECOND);
+        self.after(micros, Event::StartReader(host, link));
+    }
+
+    fn release(&mut self, host: usize, link: LinkId, from_clog: bool) {
+        let now = self.now;
+        self.with_ring(host, |ring| {
+            let Some(link) = ring.link(link) else { return };
+            // A miner that vanished does not come back on its old connection.
+            if from_clog && link.excuse != Some("its miner vanished") {
+                link.is_clogged = false;
+            }
+            if !from_clog {
+                link.is_reader_stopped = false;
+            }
+            link.disturbed_at = Some(now);
+        });
+        self.at(now, Event::Up(host, link));
+        self.at(now, Event::Down(host, link));
+    }
+
+    fn stall_one(&mut self) {
+        let host = self.random.below(self.hosts.len() as u64) as usize;
+        let micros = self.random.within(1_000, STALL_US_MAX);
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        host.busy_until = host.busy_until.max(now + micros);
+        host.stalled_at = Some(host.busy_until);
+    }
+
+    /// The power fails: every link is gone at once, and everybody returns within two seconds.
+    fn cut_power(&mut self) {
+        self.checker.power_cut_at = Some(self.now);
+        for miner in 0..self.miners.len() {
+            if let Some((host, link)) = self.miners[miner].link {
+                self.with_ring(host, |ring| ring.break_link(link, RESET));
+                self.lose(miner);
+            }
+        }
+    }
+
+    /// Nothing goes wrong from here on.
+    fn heal(&mut self) {
+        self.healed = true;
+        let healed = self.faults.healed();
+        for host in 0..self.hosts.len() {
+            self.hosts[host].ring.faults = healed.clone();
+            let links: Vec<LinkId> = self.hosts[host].ring.links().map(|link| link.id).collect();
+            for link in links {
+                self.release(host, link, true);
+                self.release(host, link, false);
+            }
+        }
+    }
+
+    /// Places the lie of a sabotaged run where it will be told.
+    pub(crate) fn sabotage(&mut self) {
+        let Some(lie) = self.plan.sabotage else { return };
+        match lie {
+            Sabotage::BytesTwice => self.hosts[0].ring.sabotage = Some(lie),
+            Sabotage::LostJob | Sabotage::LostBlock | Sabotage::PaddedReport => {
+                self.hosts[0].lane.sabotage = Some(lie);
+            }
+            Sabotage::ForeignReset | Sabotage::SharedLease => {}
+            Sabotage::LostReply | Sabotage::CreditTwice | Sabotage::OldTip => {}
+        }
+    }
+
+    /// The lies that are told by the world itself; once each.
+    pub(crate) fn lie(&mut self, host: usize) {
+        if self.plan.sabotage.is_none() || self.now < LIE_AT_US {
+            return;
+        }
+        match self.plan.sabotage {
+            Some(Sabotage::ForeignReset) => {
+                let Some(link) = self.miners[0].link.map(|(_, link)| link) else { return };
+                let found = self.with_ring(host, |ring| ring.report_reset(link));
+                if found {
+                    self.plan.sabotage = None;
+                }
+            }
+            Some(Sabotage::SharedLease) if self.hosts.len() > 1 => {
+                let lease = self.hosts[0].lane.last_lease.clone();
+                if let Some(lease) = lease {
+                    self.plan.sabotage = None;
+                    let other = &mut self.hosts[1].lane;
+                    other.now = self.now;
+                    other.forge(ToShard::Lease(lease));
+                    let shard = ShardIndex(1);
+                    self.wake(usize::from(shard.0), self.now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a miner reads, after the world has lied about it.
+    pub(crate) fn tamper(&mut self, miner: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        let Some(lie) = self.plan.sabotage.filter(|_| self.now > LIE_AT_US) else {
+            return bytes;
+        };
+        let credit = b"\"result\":true,\"error\":null}\n";
+        let is_reply = bytes.starts_with(b"{\"id\":") && bytes.ends_with(credit);
+        let is_one = bytes.iter().filter(|byte| **byte == b'\n').count() == 1;
+        match lie {
+            Sabotage::LostReply if is_reply && is_one && miner == 0 => {
+                self.plan.sabotage = None;
+                Vec::new()
+            }
+            Sabotage::CreditTwice if is_reply && is_one => {
+                self.plan.sabotage = None;
+                self.checker.repeat_next_credit = true;
+                bytes
+            }
+            Sabotage::OldTip => {
+                if let Some(old) = self.checker.old_notify.take() {
+                    self.plan.sabotage = None;
+                    bytes.extend_from_slice(&old);
+                }
+                bytes
+            }
+            _ => bytes,
+        }
+    }
+}
