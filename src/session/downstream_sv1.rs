@@ -20,9 +20,6 @@ mod answers;
 mod handshake;
 mod submit;
 
-#[cfg(test)]
-mod tests;
-
 pub use answers::REPLIES_QUEUED_MAX;
 pub use handshake::{NAME_BYTES_MAX, NAMES_MAX, USER_AGENT_BYTES_MAX};
 
@@ -177,8 +174,7 @@ impl DownstreamSv1 {
             self.state = State::Closed;
             return Output::Close(reason);
         }
-        self.answers.release();
-        self.checks.release();
+        self.release();
         Output::Wait(if out.has_room() { self.deadline(shared) } else { Tick::NEVER })
     }
 
@@ -242,6 +238,15 @@ impl DownstreamSv1 {
             + self.late_blocks.as_ref().map_or(0, |late| late.memory_bytes())
             + self.notices.capacity() * size_of::<Notice>()
             + self.blocks.capacity() * size_of::<FoundShare>()
+    }
+
+    /// Gives back what a burst took; an ordinary window of shares keeps its room.
+    fn release(&mut self) {
+        self.answers.release();
+        self.checks.release();
+        if self.notices.capacity() > NOTICES_KEPT_MAX {
+            self.notices = VecDeque::new();
+        }
     }
 
     /// A new tip makes the fingerprints those of the previous one.
@@ -315,6 +320,7 @@ impl DownstreamSv1 {
             Request::Unknown { .. } => {
                 self.answer(id, Answer::Error(ErrorCode::MethodNotFound, "Method not found"));
             }
+            Request::Invalid(reason) if names_submit(line) => self.bad_submit(id, reason),
             Request::Invalid(reason) => self.answer(id, Answer::Invalid(reason)),
             // Whatever a miner answers to a ping, it lives; nothing else hangs on it.
             Request::Response(_) => {}
@@ -423,6 +429,12 @@ impl DownstreamSv1 {
     }
 }
 
+/// Whether a request that could not be read was meant as a share: only counting hangs on it.
+fn names_submit(line: &[u8]) -> bool {
+    const METHOD: &[u8] = b"\"mining.submit\"";
+    line.windows(METHOD.len()).any(|window| window == METHOD)
+}
+
 /// Tells the protocol by what came before and what comes now.
 fn judge_first(before: &[u8], bytes: &[u8]) -> FirstBytes {
     if before.is_empty() {
@@ -434,3 +446,9 @@ fn judge_first(before: &[u8], bytes: &[u8]) -> FirstBytes {
     first[before.len()..before.len() + more].copy_from_slice(&bytes[..more]);
     wire::looks_like(&first[..before.len() + more])
 }
+
+/// One event per share of an ordinary window, and those of a handshake.
+const NOTICES_KEPT_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests;

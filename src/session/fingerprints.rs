@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use pow::Share;
 
-/// The table grows by this many fingerprints: an idle miner has none, an ordinary one a block.
+/// The table grows by blocks of this many: an idle miner has none, an ordinary one has one.
 pub(crate) const BLOCK: usize = 64;
 
 /// Counted shares of one connection.
@@ -117,8 +117,11 @@ impl FingerprintTable {
         place
     }
 
+    /// One block more, or an eighth where that is more: moving everything for every 64 shares
+    /// would cost a table of a million fingerprints thousands of moves per share.
     fn grow(&mut self) {
-        let slots = self.slots.len() + SLOTS_PER_BLOCK;
+        let blocks = (self.len / (8 * BLOCK)).max(1);
+        let slots = self.slots.len() + blocks * SLOTS_PER_BLOCK;
         let mut bigger = Vec::new();
         bigger.reserve_exact(slots);
         bigger.resize(slots, 0);
@@ -150,3 +153,91 @@ const SLOTS_KEPT_MAX: usize = 4 * SLOTS_PER_BLOCK;
 const FIRST: u64 = 0x243f_6a88_85a3_08d3;
 const SECOND: u64 = 0xb7e1_5162_8aed_2a6b;
 const THIRD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn share(nonce: u32) -> Share {
+        let extranonce = pow::Extranonce::new(&[1, 2, 3, 4, 5, 6, 7, 8]).expect("eight bytes");
+        Share { extranonce, version: 0x2000_0000, ntime: 1_700_000_000, nonce }
+    }
+
+    #[test]
+    fn every_field_and_the_key_make_another_fingerprint() {
+        let base = Fingerprint::of(1, 2, &share(3));
+        let mut seen = BTreeSet::from([base.0]);
+        let mut other = |fingerprint: Fingerprint| assert!(seen.insert(fingerprint.0));
+        other(Fingerprint::of(2, 2, &share(3)));
+        other(Fingerprint::of(1, 3, &share(3)));
+        other(Fingerprint::of(1, 2, &share(4)));
+        other(Fingerprint::of(1, 2, &Share { version: 0x2000_2000, ..share(3) }));
+        other(Fingerprint::of(1, 2, &Share { ntime: 1_700_000_001, ..share(3) }));
+        for at in 0..8 {
+            let mut bytes = [1, 2, 3, 4, 5, 6, 7, 8];
+            bytes[at] ^= 1;
+            let extranonce = pow::Extranonce::new(&bytes).expect("eight bytes");
+            other(Fingerprint::of(1, 2, &Share { extranonce, ..share(3) }));
+        }
+        assert_eq!(Fingerprint::of(1, 2, &share(3)), base);
+    }
+
+    #[test]
+    fn a_million_neighbouring_shares_have_a_million_fingerprints() {
+        let mut all: Vec<_> =
+            (0..1_000_000).map(|nonce| Fingerprint::of(7, 9, &share(nonce)).0).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 1_000_000);
+    }
+
+    #[test]
+    fn the_table_grows_by_blocks_and_stays_small() {
+        let mut table = FingerprintTable::default();
+        assert_eq!(table.memory_bytes(), 0, "an idle miner has no table");
+        for nonce in 0..4_096 {
+            table.insert(Fingerprint::of(7, 9, &share(nonce)));
+            let needed = (table.len() * 4).div_ceil(3);
+            let spare = table.slots.len() - needed;
+            assert!(spare <= SLOTS_PER_BLOCK.max(needed / 8) + 1, "{spare} spare at {nonce}");
+        }
+        assert!(table.memory_bytes() <= 48 * 1_024, "{}", table.memory_bytes());
+    }
+
+    #[test]
+    fn two_tips_are_remembered_and_the_third_is_forgotten() {
+        let mut all = Fingerprints::default();
+        let [first, second] = [1, 2].map(|nonce| Fingerprint::of(7, 9, &share(nonce)));
+        all.insert(first);
+        all.turn_over();
+        all.insert(second);
+        assert!(all.contains(first) && all.contains(second));
+        assert_eq!(all.len(), 2);
+        all.turn_over();
+        assert!(!all.contains(first) && all.contains(second));
+        all.forget_previous();
+        assert!(!all.contains(second));
+        assert_eq!(all.len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_is_a_set(values in prop::collection::vec(1..400_u64, 0..700)) {
+            let mut table = FingerprintTable::default();
+            let mut model = BTreeSet::new();
+            for value in values {
+                // Crowded at both ends, so that probing wraps.
+                let value = if value % 2 == 0 { u64::MAX - value } else { value };
+                prop_assert_eq!(table.contains(Fingerprint(value)), model.contains(&value));
+                table.insert(Fingerprint(value));
+                model.insert(value);
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for value in &model {
+                prop_assert!(table.contains(Fingerprint(*value)));
+            }
+        }
+    }
+}

@@ -140,3 +140,80 @@ impl Shared {
 }
 
 const _: () = assert!(JOBS_LIVE_MAX <= 256, "a job's index is one byte");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Tick;
+    use alloc::vec::Vec;
+    use pow::{Hash256, Target, Work, WorkParts};
+
+    fn job(number: u32, tip: u32) -> Arc<Job> {
+        let parts = WorkParts {
+            coinbase_first: &[1],
+            coinbase_second: &[2],
+            extranonce_size: 8,
+            merkle_path: &[],
+            prev_hash: Hash256([tip as u8; 32]),
+            bits: 0x1d00_ffff,
+        };
+        Arc::new(Job {
+            number,
+            tip,
+            height: tip,
+            received: Tick(1),
+            curtime: 100,
+            min_ntime: 90,
+            version: 0x2000_0000,
+            version_mask: 0,
+            network_target: Target::MAX,
+            content: u64::from(number),
+            work: Work::new(parts).expect("fits"),
+            coinbase_first: Vec::new(),
+            coinbase_second: Vec::new(),
+            replaces_coinbase_only: false,
+        })
+    }
+
+    #[test]
+    fn a_number_is_found_while_its_place_and_its_tip_live() {
+        let mut shared = Shared::new(Settings::default());
+        assert_eq!(shared.find(0), Found::Unknown);
+        assert_eq!(shared.newest(), None);
+        let first = shared.adopt(job(1, 1));
+        assert_eq!(shared.newest(), Some(first));
+        assert_eq!(shared.find(1), Found::Current(first.index));
+        for number in 2..=64 {
+            shared.adopt(job(number, 1));
+        }
+        assert_eq!(shared.find(1), Found::Current(first.index), "64 jobs live");
+        shared.adopt(job(65, 2));
+        assert_eq!(shared.find(1), Found::Unknown, "its place was taken");
+        assert_eq!(shared.find(2), Found::Superseded(JobIndex(2)));
+        assert_eq!(shared.find(66), Found::Unknown);
+        shared.adopt(job(66, 7));
+        assert_eq!(shared.find(3), Found::Superseded(JobIndex(3)), "six tips late");
+        shared.adopt(job(67, 8));
+        assert_eq!(shared.find(4), Found::Unknown, "seven");
+        assert_eq!(shared.find(65), Found::Superseded(JobIndex(1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "job numbers rise")]
+    fn a_number_is_never_used_again() {
+        let mut shared = Shared::new(Settings::default());
+        shared.adopt(job(2, 1));
+        shared.adopt(job(2, 1));
+    }
+
+    #[test]
+    fn a_job_tells_the_time_by_its_template() {
+        let job = job(1, 1);
+        assert_eq!(job.second_at(Tick(0)), 100, "before it came in");
+        assert_eq!(job.second_at(Tick(1_000_000)), 100);
+        assert_eq!(job.second_at(Tick(1_000_001)), 101);
+        assert_eq!(job.begin_of(101), Tick(1_000_001));
+        assert_eq!(job.ntime_max(Tick(1_000_001)), 7_101);
+        assert_eq!(job.second_at(Tick::NEVER), u32::MAX, "it saturates");
+    }
+}

@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use pow::{Difficulty, Extranonce, Hash256, Share, Target};
 use wire::hex;
-use wire::sv1::{ErrorCode, Id, Submit};
+use wire::sv1::{ErrorCode, Id, Reason, Submit};
 
 impl DownstreamSv1 {
     pub(super) fn submit(&mut self, shared: &Shared, id: Id<'_>, submit: &Submit<'_>) {
@@ -32,13 +32,29 @@ impl DownstreamSv1 {
                 self.checks.open(check);
             }
             Err(rejected) => {
-                let outcome = rejected.outcome;
-                self.answers.push_submit(id, Answer::Error(code(outcome), rejected.text));
-                self.notice_share(rejected.worker, outcome, rejected.difficulty, 0.0);
-                if outcome == ShareOutcome::NotSubscribed {
-                    self.close_after_answers(Close::NotSubscribed);
-                }
+                let answer = Answer::Error(code(rejected.outcome), rejected.text);
+                self.reject(id, rejected, answer);
             }
+        }
+    }
+
+    /// A submit whose fields have the wrong types or are missing.
+    pub(super) fn bad_submit(&mut self, id: Id<'_>, reason: Reason) {
+        if self.answers.len() >= REPLIES_QUEUED_MAX {
+            return self.close_now(Close::Limit(LimitReached::RepliesQueued));
+        }
+        if self.subscription == Subscription::None {
+            let rejected = Rejected::new(ShareOutcome::NotSubscribed);
+            return self.reject(id, rejected, Answer::Error(code(rejected.outcome), rejected.text));
+        }
+        self.reject(id, Rejected::new(ShareOutcome::Malformed), Answer::Invalid(reason));
+    }
+
+    fn reject(&mut self, id: Id<'_>, rejected: Rejected, answer: Answer) {
+        self.answers.push_submit(id, answer);
+        self.notice_share(rejected.worker, rejected.outcome, rejected.difficulty, 0.0);
+        if rejected.outcome == ShareOutcome::NotSubscribed {
+            self.close_after_answers(Close::NotSubscribed);
         }
     }
 

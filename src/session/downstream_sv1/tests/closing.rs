@@ -69,13 +69,16 @@ fn a_line_over_the_cap_ends_it_and_holds_no_memory() {
 
 #[test]
 fn a_submit_without_subscribe_is_25_and_a_close() {
-    let mut pair = Pair::new();
-    pair.say(AUTHORIZE);
-    pair.lines();
-    let line = r#"{"id":4,"method":"mining.submit","params":["w","1","00","00","00"]}"#;
-    assert_eq!(pair.ask(line), [r#"{"id":4,"result":null,"error":[25,"not subscribed",null]}"#]);
-    assert_eq!(pair.closed, Some(Close::NotSubscribed));
-    assert_eq!(pair.outcomes(), [ShareOutcome::NotSubscribed]);
+    for params in [r#""w","1","00","00","00""#, r#""w""#, ""] {
+        let mut pair = Pair::new();
+        pair.say(AUTHORIZE);
+        pair.lines();
+        let line = format!(r#"{{"id":4,"method":"mining.submit","params":[{params}]}}"#);
+        let hears = r#"{"id":4,"result":null,"error":[25,"not subscribed",null]}"#;
+        assert_eq!(pair.ask(&line), [hears]);
+        assert_eq!(pair.closed, Some(Close::NotSubscribed));
+        assert_eq!(pair.outcomes(), [ShareOutcome::NotSubscribed]);
+    }
 }
 
 #[test]

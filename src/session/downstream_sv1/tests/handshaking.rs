@@ -33,7 +33,11 @@ fn small_requests_are_answered() {
         r#"{"id":null,"result":true,"error":null}"#,
     );
     check(
-        r#"{"id":5,"method":"mining.suggest_target","params":["00000000ffff0000000000000000000000000000000000000000000000000000"]}"#,
+        concat!(
+            r#"{"id":5,"method":"mining.suggest_target","#,
+            r#""params":["00000000ffff0000000000000000000000000000000000000000000000000"#,
+            r#"000"]}"#
+        ),
         r#"{"id":5,"result":true,"error":null}"#,
     );
     check(
@@ -69,24 +73,48 @@ fn a_suggestion_is_kept_as_a_hint() {
 #[test]
 fn configure_answers_only_what_was_asked() {
     check(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":16}]}"#,
-        r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}"#,
+        concat!(
+            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
+            r#"{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":16}]}"#
+        ),
+        concat!(
+            r#"{"id":1,"result":{"version-rolling":true,"#,
+            r#""version-rolling.mask":"1fffe000"},"error":null}"#
+        ),
     );
     check(
         r#"{"id":1,"method":"mining.configure","params":[["version-rolling"]]}"#,
-        r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}"#,
+        concat!(
+            r#"{"id":1,"result":{"version-rolling":true,"#,
+            r#""version-rolling.mask":"1fffe000"},"error":null}"#
+        ),
     );
     check(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00ff0001"}]}"#,
-        r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"00ff0000"},"error":null}"#,
+        concat!(
+            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
+            r#"{"version-rolling.mask":"00ff0001"}]}"#
+        ),
+        concat!(
+            r#"{"id":1,"result":{"version-rolling":true,"#,
+            r#""version-rolling.mask":"00ff0000"},"error":null}"#
+        ),
     );
     check(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000001"}]}"#,
+        concat!(
+            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
+            r#"{"version-rolling.mask":"00000001"}]}"#
+        ),
         r#"{"id":1,"result":{"version-rolling":false},"error":null}"#,
     );
     check(
-        r#"{"id":1,"method":"mining.configure","params":[["minimum-difficulty","subscribe-extranonce","info"],{"minimum-difficulty.value":2048}]}"#,
-        r#"{"id":1,"result":{"minimum-difficulty":false,"subscribe-extranonce":false,"info":false},"error":null}"#,
+        concat!(
+            r#"{"id":1,"method":"mining.configure","params":[["minimum-difficulty","#,
+            r#""subscribe-extranonce","info"],{"minimum-difficulty.value":2048}]}"#
+        ),
+        concat!(
+            r#"{"id":1,"result":{"minimum-difficulty":false,"#,
+            r#""subscribe-extranonce":false,"info":false},"error":null}"#
+        ),
     );
 }
 
@@ -220,4 +248,54 @@ fn wrong_types_are_errors_not_disconnects() {
         assert!(lines[0].starts_with(r#"{"id":1,"result":null,"error":[20,"#), "{lines:?}");
         assert_eq!(pair.closed, None, "{line}");
     }
+}
+
+#[test]
+fn ids_of_every_kind_are_echoed() {
+    for id in ["0", "-1", "null", r#""auth""#, r#""""#, "18446744073709551616", "1.5"] {
+        let mut pair = Pair::new();
+        let lines = pair.ask(&format!(r#"{{"id":{id},"method":"mining.ping"}}"#));
+        assert_eq!(lines, [format!(r#"{{"id":{id},"result":"pong","error":null}}"#)]);
+    }
+    let mut pair = Pair::new();
+    let lines = pair.ask(r#"{"method":"mining.ping","params":null}"#);
+    assert_eq!(lines, [r#"{"id":null,"result":"pong","error":null}"#]);
+}
+
+#[test]
+fn firmware_that_subscribes_in_odd_ways_is_understood() {
+    for params in [
+        "[]",
+        "null",
+        r#"["bosminer/0.2",null]"#,
+        r#"["bosminer/0.2",null,"host:3333",null]"#,
+        r#"["cgminer/4.12","0123456789abcdef"]"#,
+        r#"["btminer/1.0","b08cf00d1"]"#,
+    ] {
+        let mut pair = Pair::new();
+        let line = format!(r#"{{"id":2,"method":"mining.subscribe","params":{params}}}"#);
+        assert_eq!(pair.ask(&line), [SUBSCRIBED], "{params}");
+    }
+}
+
+#[test]
+fn passwords_of_every_kind_are_let_through() {
+    for password in ["", ",null", r#","""#, r#","x""#, r#","d=512""#, ",1"] {
+        let mut pair = Pair::new();
+        let line = format!(r#"{{"id":3,"method":"mining.authorize","params":["w"{password}]}}"#);
+        assert_eq!(pair.ask(&line), [r#"{"id":3,"result":true,"error":null}"#], "{password}");
+    }
+}
+
+#[test]
+fn work_before_authorize_is_not_there_and_a_submit_is_24() {
+    let mut pair = Pair::new();
+    pair.adopt(job(1, 1, pair.now));
+    pair.say(SUBSCRIBE);
+    pair.lines();
+    let share = Sub::on(RenderId { number: 1, second: CURTIME });
+    let hears = r#"{"id":5,"result":null,"error":[24,"unauthorized worker",null]}"#;
+    assert_eq!(pair.ask(&share.line(5)), [hears]);
+    assert_eq!(pair.closed, None);
+    assert_eq!(kinds(&pair.ask(AUTHORIZE)), "3 difficulty clean");
 }

@@ -175,10 +175,17 @@ fn take(pair: &mut Pair, number: &mut u32, step: &Step) {
 fn piece() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let bytes = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..300),
-        r#"\{"id":[0-9a-z"\[\]]{1,4},"method":"mining\.[a-z]{4,9}","params":[\[\]{}",0-9a-f:]{2,90}\}\n"#
-            .prop_map(String::into_bytes),
-        r#"\{"id":1,"method":"mining\.(submit|subscribe|authorize|configure)","params":\[("w",|"1\.6553f100",|"00000001",|null,|7,|\{\},){0,6}"6553f100"\]\}\n"#
-            .prop_map(String::into_bytes),
+        concat!(
+            r#"\{"id":[0-9a-z"\[\]]{1,4},"method":"mining\.[a-z]{4,9}","#,
+            r#""params":[\[\]{}",0-9a-f:]{2,90}\}\n"#
+        )
+        .prop_map(String::into_bytes),
+        concat!(
+            r#"\{"id":1,"method":"mining\.(submit|subscribe|authorize|configure)","#,
+            r#""params":\[("w",|"1\.6553f100",|"00000001",|null,|7,|\{\},){0,"#,
+            r#"6}"6553f100"\]\}\n"#
+        )
+        .prop_map(String::into_bytes),
         Just(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").into_bytes()),
     ];
     (bytes, prop::bool::weighted(0.2))

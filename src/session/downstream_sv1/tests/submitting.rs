@@ -394,6 +394,7 @@ fn a_submit_with_wrong_types_is_a_malformed_share() {
         let mut pair = Pair::mining(easy());
         let line = format!(r#"{{"id":5,"method":"mining.submit","params":[{params}]}}"#);
         assert!(pair.ask(&line)[0].starts_with(r#"{"id":5,"result":null,"error":[20,"#));
+        assert_eq!(pair.outcomes(), [ShareOutcome::Malformed], "{params}");
         assert_eq!(pair.closed, None);
     }
 }
