@@ -1,6 +1,7 @@
 //! The 80-byte block header, field by field. Whether it meets a target is `target`'s business.
 
 use crate::sha256::kernels::portable::midstate;
+#[cfg(target_arch = "x86_64")]
 use crate::sha256::words::words;
 use crate::sha256::{Hash256, Kernel};
 
@@ -69,15 +70,19 @@ pub(crate) struct HeaderStart {
     /// The state after the first 64 bytes.
     pub(crate) midstate: [u32; 8],
     /// The words between them and the nonce: end of the root, time, bits.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) tail: [u32; 3],
     bytes: [u8; HEADER_BYTES],
 }
 
 impl HeaderStart {
     pub(crate) fn new(header: &[u8; HEADER_BYTES]) -> HeaderStart {
-        let (first, rest) = header.split_at(64);
-        let tail = words(&rest[..12]);
-        HeaderStart { midstate: midstate(first.as_chunks().0), tail, bytes: *header }
+        HeaderStart {
+            midstate: midstate(header[..64].as_chunks().0),
+            #[cfg(target_arch = "x86_64")]
+            tail: words(&header[64..76]),
+            bytes: *header,
+        }
     }
 
     /// The whole header with this nonce.

@@ -15,7 +15,9 @@ use core::fmt;
 use crate::header::Header;
 use crate::merkle::merkle_root;
 use crate::sha256::kernels::portable::midstate;
-use crate::sha256::words::{Schedule, pad, schedule, words};
+#[cfg(target_arch = "x86_64")]
+use crate::sha256::words::{Schedule, schedule};
+use crate::sha256::words::{pad, words};
 use crate::sha256::{Hash256, Kernel};
 
 /// Most bytes that a miner rolls: what SV2 allows an extranonce prefix and suffix together.
@@ -54,6 +56,7 @@ pub struct Work {
     fixed: Vec<FixedBlock>,
     /// The merkle path as words.
     path_words: Vec<[u32; 8]>,
+    #[cfg(target_arch = "x86_64")]
     prev_words: [u32; 8],
     shape: Shape,
     /// The coinbase with zeros in the extranonce's place, for found blocks and for kernels
@@ -70,6 +73,7 @@ pub struct Work {
 #[derive(Clone, Debug)]
 struct FixedBlock {
     bytes: [u8; 64],
+    #[cfg(target_arch = "x86_64")]
     schedule: Schedule,
 }
 
@@ -148,6 +152,7 @@ impl Work {
             extranonce_size,
             fixed,
             path_words: parts.merkle_path.iter().map(|hash| words(&hash.0)).collect(),
+            #[cfg(target_arch = "x86_64")]
             prev_words: words(&parts.prev_hash.0),
             shape,
             first_bytes: parts.coinbase_first.len(),
@@ -227,6 +232,7 @@ impl Work {
         &self.fixed[place].bytes
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn fixed_schedule(&self, place: usize) -> &Schedule {
         &self.fixed[place].schedule
     }
@@ -235,6 +241,7 @@ impl Work {
         &self.path_words[level]
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn prev_words(&self) -> &[u32; 8] {
         &self.prev_words
     }
@@ -248,7 +255,11 @@ impl Work {
 
 impl FixedBlock {
     fn new(bytes: &[u8; 64]) -> FixedBlock {
-        FixedBlock { bytes: *bytes, schedule: schedule(words(bytes)) }
+        FixedBlock {
+            bytes: *bytes,
+            #[cfg(target_arch = "x86_64")]
+            schedule: schedule(words(bytes)),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ impl Features {
     /// Set in the cache once the processor was asked.
     const ASKED: u32 = 1 << 31;
 
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn and(self, other: Features) -> Features {
         Features(self.0 | other.0)
     }

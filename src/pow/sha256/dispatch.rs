@@ -121,6 +121,7 @@ impl Kernel {
 ///
 /// # Safety
 /// The processor has the path's features.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_unsafe))]
 unsafe fn hash_by<T: Input>(
     path: Path,
     lone: Lone,

@@ -14,14 +14,16 @@ pub(crate) const IV: [u32; 8] = [
 ];
 
 /// One word per round, aligned for the widest load.
+#[cfg(target_arch = "x86_64")]
 #[repr(C, align(64))]
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule(pub(crate) [u32; 64]);
 
 /// The round constants (FIPS 180-4, 4.2.2).
-#[rustfmt::skip]
+#[cfg(target_arch = "x86_64")]
 pub(crate) static K: Schedule = Schedule(ROUND_CONSTANTS);
 
+#[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const ROUND_CONSTANTS: [u32; 64] = [
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -35,14 +37,17 @@ const ROUND_CONSTANTS: [u32; 64] = [
 ];
 
 /// The bit that ends a message, as the first word behind it.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const END: u32 = 0x8000_0000;
 
 /// The second block of every 64-byte message, ready for the rounds: two thirds of all hashing
 /// is merkle nodes, and this block never changes.
+#[cfg(target_arch = "x86_64")]
 pub(crate) static NODE_PADDING: Schedule =
     schedule([END, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 512]);
 
 /// A block's message schedule with the round constants added (FIPS 180-4, 6.2.2).
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn schedule(block: [u32; 16]) -> Schedule {
     let mut w = [0_u32; 64];
     let mut t = 0;

@@ -19,7 +19,7 @@ pub(crate) fn sha256d(message: &[u8]) -> Hash256 {
 /// A mix of all that a share's hash depends on in its own right, and of the tip.
 pub(crate) fn share(work: &Work, share: &Share) -> Hash256 {
     let extranonce = share.extranonce.as_slice();
-    let mut state = u64::from(work.prev_words()[0]) << 32 | u64::from(share.version);
+    let mut state = u64::from(work.prev_hash().0[0]) << 32 | u64::from(share.version);
     for bytes in extranonce.chunks(8) {
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);
