@@ -34,22 +34,27 @@ use crate::link::BlockOutcome;
 pub const REORG_DEPTH_MAX: u32 = 6;
 /// Most blocks that may replace them at once.
 pub const REPLACEMENT_MAX: u32 = 100;
-/// The mempool holds so many times the transactions of one template.
+/// The mempool fills quickly to so many times the transactions of one template: what a block
+/// leaves behind is a full template still.
 const MEMPOOL_TEMPLATES: usize = 2;
-/// Without blocks of others, a template's worth of transactions arrives in this time.
+/// It goes on filling slowly to so many, so that templates keep getting better on a long tip.
+const MEMPOOL_TEMPLATES_MAX: usize = 3;
+/// A template's worth of transactions arrives in this time, while the mempool fills quickly.
 const ARRIVAL_SECONDS: f64 = 5.0;
+/// The same while it fills slowly, where no blocks of others give the measure.
+const ARRIVAL_SLOW_SECONDS: f64 = 60.0;
 /// The mempool's clock: arrivals come in portions.
 const ARRIVAL_TICK_US: u64 = 250_000;
 /// The last blocks of the history, which split matured coinbases into coins to spend.
 const FUNDING_BLOCKS: u32 = 4;
 /// Coins per transaction of a template that the history provides: waiting, spent, and returned.
-const COINS_PER_TRANSACTION: u32 = 3;
+const COINS_PER_TRANSACTION: u32 = 4;
 /// Most outputs of one funding block: 172 weight units each, so that the block stays below 4 M.
 const FUNDING_OUTPUTS_MAX: usize = 20_000;
 /// Weight and signature operations that templates leave for the coinbase, as bitcoind does.
 const RESERVED_WEIGHT: u64 = 8_000;
 const RESERVED_SIGOPS: u64 = 400;
-/// The first header's time at the earliest: a second after regtest's genesis.
+/// Where the active chain begins.
 const GENESIS_HEIGHT: u32 = 0;
 const MICROS: f64 = 1e6;
 
@@ -198,7 +203,7 @@ impl Chain {
             stats: Stats::default(),
         };
         chain.build_history(now);
-        chain.fill_mempool(now, usize::MAX);
+        chain.fill_mempool(now, parameters.transactions as usize * MEMPOOL_TEMPLATES);
         chain.tip_moved(now);
         Ok(chain)
     }
@@ -242,13 +247,8 @@ impl Chain {
     /// Does what is due: transactions arrive, somebody finds a block, a template grows old.
     pub fn tick(&mut self, now: UnixMicros) {
         if now >= self.arrivals_due {
-            let seconds = match self.parameters.block_seconds {
-                0.0 => ARRIVAL_SECONDS,
-                seconds => seconds,
-            };
             let elapsed = (now.0 - self.arrivals_due.0 + ARRIVAL_TICK_US) as f64 / MICROS;
-            let portion = f64::from(self.parameters.transactions) / seconds * elapsed;
-            self.fill_mempool(now, portion.ceil() as usize);
+            self.transactions_arrive(now, elapsed);
             self.arrivals_due = UnixMicros(now.0 + ARRIVAL_TICK_US);
         }
         if self.own_block_due.is_some_and(|due| now >= due) {
@@ -511,9 +511,20 @@ impl Chain {
         self.stats.templates += 1;
     }
 
+    fn transactions_arrive(&mut self, now: UnixMicros, elapsed_seconds: f64) {
+        let wanted = self.parameters.transactions as usize;
+        let seconds = match self.parameters.block_seconds {
+            _ if self.mempool.len() < wanted * MEMPOOL_TEMPLATES => ARRIVAL_SECONDS,
+            0.0 => ARRIVAL_SLOW_SECONDS,
+            seconds => seconds.max(ARRIVAL_SECONDS),
+        };
+        let portion = wanted as f64 / seconds * elapsed_seconds;
+        self.fill_mempool(now, portion.ceil() as usize);
+    }
+
     fn fill_mempool(&mut self, now: UnixMicros, portion: usize) {
         let wanted = self.parameters.transactions as usize;
-        let room = (wanted * MEMPOOL_TEMPLATES).saturating_sub(self.mempool.len());
+        let room = (wanted * MEMPOOL_TEMPLATES_MAX).saturating_sub(self.mempool.len());
         let place = self.next_place(now);
         for _ in 0..portion.min(room) {
             let split = self.wallet.ready() < wanted;

@@ -681,6 +681,20 @@ fn a_growing_mempool_makes_new_templates_on_the_same_tip() {
 }
 
 #[test]
+fn templates_keep_getting_better_on_a_long_tip_and_stay_full_after_a_block() {
+    let mut world = World::new(Parameters { template_seconds: 5.0, ..easy(200) });
+    for _ in 0..6 {
+        let value = world.template.coinbase_value;
+        world.pass(5.0);
+        assert!(world.template.coinbase_value > value);
+    }
+    for _ in 0..2 {
+        world.find_block();
+        assert_eq!(world.template.transactions.len(), 200);
+    }
+}
+
+#[test]
 fn a_block_on_an_older_template_of_the_same_tip_is_accepted() {
     let mut world = World::new(Parameters { template_seconds: 2.0, ..easy(200) });
     world.find_block();
