@@ -55,7 +55,7 @@ pub struct Engine {
 }
 
 /// Waits for a thread's end; whether it ended in order.
-type Join = Box<dyn FnOnce() -> bool + Send>;
+type Join = Box<dyn FnOnce() -> bool + Send + Sync>;
 
 /// Why there is no list of miners or workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
