@@ -688,9 +688,10 @@ fn templates_keep_getting_better_on_a_long_tip_and_stay_full_after_a_block() {
         world.pass(5.0);
         assert!(world.template.coinbase_value > value);
     }
-    for _ in 0..2 {
+    for _ in 0..10 {
         world.find_block();
         assert_eq!(world.template.transactions.len(), 200);
+        world.pass(5.0);
     }
 }
 
