@@ -22,7 +22,7 @@ pub enum Sabotage {
     CreditTwice,
     /// A miner is sent the job of a former tip again.
     OldTip,
-    /// A report reaches the coordinator with a share too many.
+    /// Reports reach the coordinator with a share too many.
     PaddedReport,
 }
 

@@ -18,7 +18,7 @@ pub struct SimLane {
     pub now: u64,
     /// Longest way of a message, in µs.
     pub delay_us_max: u64,
-    /// A lie to be told once.
+    /// A lie to be told.
     pub sabotage: Option<Sabotage>,
     /// When a message that was just sent arrives.
     pub wishes: Vec<u64>,
@@ -85,10 +85,15 @@ impl SimLane {
             && let FromShard::Report(report) = &mut message
             && let Some(row) = report.rows.iter_mut().find(|row| row.totals.accepted > 0)
         {
-            self.sabotage = None;
+            // Every time: the ledger puts a single wrong report right with the next one.
             row.totals.accepted += 1;
         }
         Some(message)
+    }
+
+    /// When the next message arrives at the shard.
+    pub fn next_arrival(&self) -> Option<u64> {
+        self.to_shard.front().map(|(at, _)| *at)
     }
 
     /// Messages under way, in both directions.

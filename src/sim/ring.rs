@@ -115,6 +115,11 @@ impl SimRing {
         !self.ready.is_empty()
     }
 
+    /// When the next completion that is under way is there.
+    pub fn next_ripe(&self) -> Option<u64> {
+        self.delayed.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// The miner writes; returns when its bytes arrive.
     pub fn miner_writes(&mut self, id: LinkId, bytes: &[u8]) -> Vec<u64> {
         let (now, delay, splits) = (self.now, self.faults.delay_us_max, self.faults.splits);

@@ -243,6 +243,14 @@ impl World {
 
     /// What a miner reads, after the world has lied about it.
     pub(crate) fn tamper(&mut self, miner: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        let notify = b"{\"id\":null,\"method\":\"mining.notify\"";
+        if self.plan.sabotage == Some(Sabotage::OldTip)
+            && self.checker.old_notify.is_none()
+            && bytes.starts_with(notify)
+            && bytes.ends_with(b"\n")
+        {
+            self.checker.old_notify = Some((self.node.tips.len(), bytes.clone()));
+        }
         let Some(lie) = self.plan.sabotage.filter(|_| self.now > LIE_AT_US) else {
             return bytes;
         };
@@ -260,9 +268,11 @@ impl World {
                 bytes
             }
             Sabotage::OldTip => {
-                if let Some(old) = self.checker.old_notify.take() {
+                let at = self.miners[miner].tip;
+                let old = self.checker.old_notify.take_if(|(tips, _)| at >= *tips);
+                if let Some((_, old)) = old {
                     self.plan.sabotage = None;
-                    bytes.extend_from_slice(&old);
+                    bytes.extend(old);
                 }
                 bytes
             }

@@ -92,8 +92,8 @@ pub struct Summary {
     pub connections: u64,
     /// Guarded calls that panicked.
     pub panics: u64,
-    /// The longest that a share had to wait for its reply after the power was back, until every
-    /// miner mined again, in µs; 0 without a power cut.
+    /// From the power cut to the moment at which the last miner mined again, in virtual µs; 0
+    /// without a power cut.
     pub power_back_us: u64,
 }
 
@@ -210,6 +210,8 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     next_link: LinkId,
+    /// When a message is offered again that found its lane full.
+    retry_at: Option<u64>,
     guard_random: Cell<u64>,
     ended: bool,
 }
@@ -267,6 +269,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             next_link: 0,
+            retry_at: None,
             guard_random: Cell::new(random.bits()),
             random,
             ended: false,
@@ -382,7 +385,10 @@ impl World {
         host.drained = turn.drained;
         host.busy_until = host.busy_until.max(now + TURN_US + SERVED_US * turn.served as u64);
         let again = host.ring.has_ready() || turn.deadline <= Tick(now);
-        let next = if again { now } else { turn.deadline.as_micros() };
+        // What is under way to it wakes it when it arrives, however early this turn was.
+        let arrivals = [host.lane.next_arrival(), host.ring.next_ripe()].into_iter().flatten();
+        let next = arrivals.fold(turn.deadline.as_micros(), u64::min);
+        let next = if again { now } else { next };
         self.wake(index, next);
         self.follow_ring(index);
         let arrivals = std::mem::take(&mut self.hosts[index].lane.wishes);
@@ -441,7 +447,7 @@ impl World {
         self.coordinator.handle(Tick(self.now), input);
         while let Some(output) = self.coordinator.poll() {
             match output {
-                Output::ToShard(shard, message) => self.to_shard(shard, message),
+                Output::ToShard(shard, message) => self.send_to_shard(shard, message),
                 Output::SubmitBlock(block) => self.submit(&block),
                 Output::Drained => self.all_drained = true,
                 Output::Miners { .. } | Output::MinersBusy { .. } | Output::StatusChanged => {}
@@ -449,7 +455,7 @@ impl World {
         }
     }
 
-    fn to_shard(&mut self, shard: ShardIndex, message: ToShard) {
+    fn send_to_shard(&mut self, shard: ShardIndex, message: ToShard) {
         let index = usize::from(shard.0);
         let lane = &mut self.hosts[index].lane;
         lane.now = self.now;
@@ -457,7 +463,10 @@ impl World {
             Ok(at) => self.wake(index, at),
             Err(message) => {
                 self.coordinator.unsent(shard, message);
-                self.after(LANE_RETRY_US, Event::CoordinatorTimer);
+                if self.retry_at.is_none_or(|at| at <= self.now) {
+                    self.retry_at = Some(self.now + LANE_RETRY_US);
+                    self.after(LANE_RETRY_US, Event::CoordinatorTimer);
+                }
             }
         }
     }
