@@ -128,7 +128,7 @@ impl DownstreamSv1 {
         let prefix = self.extranonce1().expect("a job is only given with a prefix");
         let extranonce = Extranonce::joined(prefix.as_bytes(), &extranonce2[..size])
             .expect("4 and 16 bytes fit");
-        // Here it would cost one connection; in the batch it would cost all that are hashed with it.
+        // Here it costs one connection; in the batch, all that are hashed with it.
         assert_eq!(extranonce.len(), job.work.extranonce_size(), "one extranonce size farm-wide");
         // In-mask bits of the job's version are clear, so OR, XOR and replacing mean the same.
         Ok(Share { extranonce, version: job.version | version_bits, ntime, nonce })
