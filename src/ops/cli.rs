@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::exit::Exit;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The Stratum V1/V2 front of a Bitcoin mining farm.
@@ -121,4 +123,15 @@ pub enum Generate {
     /// Dashboards for Grafana (not in this version).
     #[command(hide = true)]
     Dashboard,
+}
+
+/// Reads this process's arguments. The error is an exit code: clap has said everything already,
+/// and help and version are no errors.
+pub fn parse() -> Result<Cli, Exit> {
+    Cli::try_parse().map_err(|error| {
+        let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        // Nobody reads: the code still says it.
+        let _ = error.print();
+        exit
+    })
 }

@@ -2,6 +2,7 @@
 //! the contract with users: service managers and scripts decide by them.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a command ends.
@@ -62,4 +63,25 @@ impl From<crate::config::Faults> for Stop {
     fn from(faults: crate::config::Faults) -> Stop {
         Stop { exit: Exit::Config, lines: faults.lines().to_vec() }
     }
+}
+
+/// Says why a command stopped, if it did, and gives its exit code.
+pub fn report(result: Result<Exit, Stop>) -> Exit {
+    match result {
+        Ok(exit) => exit,
+        Err(stop) => {
+            let mut errors = std::io::stderr().lock();
+            for line in &stop.lines {
+                // Nobody reads: the code still says it.
+                let _ = writeln!(errors, "{line}");
+            }
+            stop.exit
+        }
+    }
+}
+
+/// One line on standard output. A reader that has gone is no fault.
+pub(crate) fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }

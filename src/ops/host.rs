@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use engine::Pretend;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{CONNECTIONS_DEFAULT, Config, FILES_BESIDE_CONNECTIONS};
@@ -48,6 +49,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(connections(config.limits.connections, files).err().map(Finding::Fault));
     found.extend(memlock(memory));
+    found.extend(rings(&Pretend::default()));
     found.extend(cores(config));
     found.extend(clock());
     found
@@ -72,6 +74,18 @@ pub fn connections(configured: Option<usize>, files_max: Option<u64>) -> Result<
         "open files are limited to {files}, but {wanted} connections need {needed}; raise the \
          limit (LimitNOFILE={needed} in the unit, `ulimit -n {needed}` in a shell){lower}"
     ))
+}
+
+/// Whether the kernel gives the shards their rings, asked feature by feature.
+fn rings(pretend: &Pretend) -> Option<Finding> {
+    match engine::probe(pretend) {
+        Ok(capabilities) if capabilities.gather => None,
+        Ok(_) => Some(Finding::Warning(
+            "this kernel cannot let requests gather (Linux 6.12): plain waits, a little dearer"
+                .to_owned(),
+        )),
+        Err(error) => Some(Finding::Fault(error.to_string())),
+    }
 }
 
 /// Raises the soft limits to the hard ones: the soft ones are small for old programs' sake.
@@ -189,6 +203,8 @@ fn listening_inodes(port: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use engine::Feature;
+
     use super::*;
 
     #[test]
@@ -203,6 +219,22 @@ mod tests {
         let error = connections(None, Some(500)).expect_err("hardly any");
         assert!(!error.contains("at most"), "{error}");
         assert_eq!(connections(Some(7), None), Ok(7));
+    }
+
+    #[test]
+    fn a_kernel_that_lacks_something_is_a_fault_and_named() {
+        let old = |missing| Pretend { missing, ..Pretend::default() };
+        let Some(Finding::Fault(text)) = rings(&old(vec![Feature::MultishotReceive])) else {
+            panic!("no shard runs without it")
+        };
+        assert!(text.contains("multishot receive"), "{text}");
+        assert!(text.contains("Linux 6.1"), "{text}");
+        let finding = rings(&old(vec![Feature::MinimumWait]));
+        assert!(matches!(finding, Some(Finding::Warning(_))), "{finding:?}");
+        let eperm = rustix::io::Errno::PERM.raw_os_error();
+        let forbidden = Pretend { setup_fails: Some(eperm), ..Pretend::default() };
+        let Some(Finding::Fault(text)) = rings(&forbidden) else { panic!("there is no ring") };
+        assert!(text.contains("kernel.io_uring_disabled=0"), "{text}");
     }
 
     #[test]

@@ -6,12 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
+pub mod check;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod exit;
 pub mod generate;
 pub mod host;
+pub mod http;
 pub mod logs;
+pub mod metrics;
+pub mod run;
 pub mod signals;
+pub mod start;
 pub mod state;
 pub mod version;
+pub mod view;

@@ -13,12 +13,13 @@ use node::simulated::{
     TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
 };
 
+use shard::AllowList;
+
 use super::fault::Fault;
 use super::raw::{RawConfig, RawTable};
 use super::value::Reader;
 use super::{
-    Allow, CONNECTIONS_DEFAULT, Config, Difficulty, Format, Host, Limits, Listen, Log, Payout,
-    Shards,
+    CONNECTIONS_DEFAULT, Config, Difficulty, Format, Host, Limits, Listen, Log, Payout, Shards,
 };
 
 /// Every hash meets anything below about 2.3e-10, so that nothing smaller means more.
@@ -51,6 +52,7 @@ pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Con
     if listen.is_empty() {
         listen.push(listener(None, faults, &mut places));
     }
+    one_extranonce2_size(raw, &listen, faults);
     let reader = &mut Reader { table: raw.table("http"), faults };
     let http = reader.address("address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9332)));
     places.push((reader.offset("address"), http));
@@ -79,8 +81,7 @@ fn listener(
     let reader = &mut Reader { table, faults };
     let default = vec![(0, SocketAddr::from(([0, 0, 0, 0], 3333)))];
     let addresses = reader.addresses("address").unwrap_or(default);
-    let private = || Allow::parse("private").expect("the word is known");
-    let allow = reader.networks("allow").unwrap_or_else(private);
+    let allow = reader.networks("allow").unwrap_or_else(AllowList::private);
     let list = reader.raw("allow").and_then(|raw| raw.value.as_array());
     if list.is_some_and(|list| list.is_empty()) {
         reader.fault(
@@ -89,7 +90,8 @@ fn listener(
             "write allow = [\"private\"]",
         );
     }
-    if reader.networks("proxy_protocol_from").is_some_and(|networks| !networks.is_empty()) {
+    let proxies = reader.raw("proxy_protocol_from");
+    if proxies.is_some_and(|raw| raw.value.as_array().is_none_or(|list| !list.is_empty())) {
         reader.fault(
             "proxy_protocol_from",
             "proxy_protocol_from is not in this version",
@@ -100,6 +102,20 @@ fn listener(
     places.extend(addresses.iter().copied());
     let addresses = addresses.into_iter().map(|(_, address)| address).collect();
     Listen { addresses, allow, extranonce2_size }
+}
+
+/// The farm's jobs have one split of the extranonce in this version.
+fn one_extranonce2_size(raw: &RawConfig<'_>, listen: &[Listen], faults: &mut Vec<Fault>) {
+    for (table, listener) in raw.tables("listen").zip(listen).skip(1) {
+        if listener.extranonce2_size != listen[0].extranonce2_size {
+            let raw = table.values.get("extranonce2_size");
+            faults.push(Fault::new(
+                raw.map_or(table.offset, |raw| raw.offset),
+                "an extranonce2_size of its own per listener is not in this version",
+                format!("write extranonce2_size = {}", listen[0].extranonce2_size),
+            ));
+        }
+    }
 }
 
 /// The same address twice would share its miners between two sets of rules by chance.
@@ -122,7 +138,7 @@ fn state_directory(reader: &mut Reader<'_, '_>) -> Option<PathBuf> {
 }
 
 fn shards(reader: &mut Reader<'_, '_>) -> Shards {
-    let count = reader.whole("count", 0..=256).unwrap_or(0) as usize;
+    let count = reader.whole("count", 0..=engine::SHARDS_MAX as u64).unwrap_or(0) as usize;
     let cores: Vec<usize> = reader
         .wholes("cores", 0..=4095)
         .map(|cores| cores.into_iter().map(|core| core as usize).collect())

@@ -2,7 +2,6 @@
 //! be wrong. `keys` is the one table behind both and behind the sample; `fault` is what is said
 //! when a file is refused. Called by `run`, `check` and `demo`.
 
-mod allow;
 mod fault;
 mod keys;
 mod meaning;
@@ -15,9 +14,9 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use allow::Allow;
 pub use fault::Faults;
 pub use sample::sample;
+use shard::AllowList;
 
 /// More than any farm's file; a larger one is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -54,7 +53,7 @@ pub struct Listen {
     /// At least one; port 0 takes a free one.
     pub addresses: Vec<SocketAddr>,
     /// Who may connect.
-    pub allow: Vec<Allow>,
+    pub allow: AllowList,
     /// Bytes that a miner may roll in the coinbase.
     pub extranonce2_size: u8,
 }
@@ -150,6 +149,11 @@ impl Config {
             }
         };
         Config::parse(&path, &read(&path)?)
+    }
+
+    /// Bytes that a miner may roll: one number for the farm in this version.
+    pub fn extranonce2_size(&self) -> u8 {
+        self.listen.first().map_or(4, |listen| listen.extranonce2_size)
     }
 
     /// Reads `text`; `path` is only named in errors.

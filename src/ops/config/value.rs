@@ -5,9 +5,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use shard::{AllowList, CidrError};
 use toml::de::{DeArray, DeValue};
 
-use super::allow::Allow;
 use super::fault::{Fault, nearest};
 use super::raw::{RawTable, RawValue};
 
@@ -135,19 +135,19 @@ impl<'r, 't> Reader<'r, 't> {
     }
 
     /// Networks, and the words that stand for several.
-    pub(crate) fn networks(&mut self, key: &str) -> Option<Vec<Allow>> {
+    pub(crate) fn networks(&mut self, key: &str) -> Option<AllowList> {
         let items = self.texts(key, "[\"private\"]")?;
-        let mut networks = Vec::with_capacity(items.len());
-        for (offset, text) in items {
-            match Allow::parse(&text) {
-                Ok(more) => networks.extend(more),
-                Err(remedy) => {
+        let mut good = Vec::with_capacity(items.len());
+        for (offset, text) in &items {
+            match AllowList::parse([text.as_str()]) {
+                Ok(_) => good.push(text.as_str()),
+                Err((_, error)) => {
                     let what = format!("\"{text}\" is no network");
-                    self.faults.push(Fault::new(offset, what, remedy));
+                    self.faults.push(Fault::new(*offset, what, network_remedy(&error)));
                 }
             }
         }
-        Some(networks)
+        AllowList::parse(good).ok()
     }
 
     /// Several whole numbers.
@@ -228,5 +228,13 @@ impl<'r, 't> Reader<'r, 't> {
         high: impl Display,
     ) {
         self.fault(key, format!("{key} cannot be {given}"), format!("use {low} to {high}"));
+    }
+}
+
+fn network_remedy(error: &CidrError) -> String {
+    match error {
+        CidrError::Address(_) => "write \"10.0.0.0/8\", \"private\" or \"any\"".to_owned(),
+        CidrError::Bits(_) => "the number after the slash is 0 to 32, for IPv6 0 to 128".to_owned(),
+        CidrError::HostBits(block) => format!("the network is \"{block}\""),
     }
 }

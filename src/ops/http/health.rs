@@ -1,0 +1,57 @@
+//! `/livez` and `/readyz`: 200 or 503, always with the reasons in JSON. Live means that every
+//! shard takes turns; ready, that miners can connect and get work that is current.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use farm::status::WorkState;
+use serde_json::json;
+
+use crate::view::{View, hanging};
+
+pub(super) async fn livez(State(view): State<Arc<dyn View>>) -> Response {
+    answer("live", &not_live(&*view))
+}
+
+pub(super) async fn readyz(State(view): State<Arc<dyn View>>) -> Response {
+    let mut reasons = not_live(&*view);
+    reasons.extend(not_ready(&*view));
+    answer("ready", &reasons)
+}
+
+/// What keeps the process from being alive.
+fn not_live(view: &dyn View) -> Vec<String> {
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    let hang = |(shard, age)| format!("shard {shard} took no turn for {:.1} s", seconds(age));
+    hanging(view).into_iter().map(hang).collect()
+}
+
+/// What keeps miners from having work.
+fn not_ready(view: &dyn View) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if view.listening().is_empty() {
+        reasons.push("no listener is open".to_owned());
+    }
+    let status = view.status();
+    match status.work {
+        WorkState::Current => {}
+        WorkState::None => reasons.push("no work has come from the node yet".to_owned()),
+        WorkState::Silent => {
+            let age = status.template_age_micros.unwrap_or_default() / 1_000_000;
+            reasons.push(format!("no work has come from the node for {age} s"));
+        }
+    }
+    if status.draining {
+        reasons.push("draining".to_owned());
+    }
+    reasons
+}
+
+fn answer(word: &str, reasons: &[String]) -> Response {
+    let good = reasons.is_empty();
+    let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ word: good, "reasons": reasons }))).into_response()
+}

@@ -1,0 +1,279 @@
+//! The pages over a real socket, showing a farm made by hand.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::{LaneStatus, ListError};
+use farm::blocks::RetryPolicy;
+use farm::extranonce::ShardIndex;
+use farm::jobs::JobSettings;
+use farm::messages::{MinerRow, MinerState};
+use farm::status::WorkState;
+use farm::{Coordinator, CoordinatorSettings, Status};
+use serde_json::Value;
+use session::{Prefix, Tick};
+use shard::Counters;
+
+use super::serve;
+use crate::view::{HEARTBEAT_US_MAX, ShardView, View};
+
+const NOW: Tick = Tick(100_000_000);
+
+struct Farm {
+    status: Mutex<Arc<Status>>,
+    counters: [Arc<Counters>; 2],
+    listening: Vec<SocketAddr>,
+    miners: Result<Vec<(ShardIndex, MinerRow)>, ListError>,
+}
+
+impl Farm {
+    fn new() -> Farm {
+        let jobs = JobSettings {
+            payout_script: vec![0x51],
+            signature: Vec::new(),
+            group_prefix: Vec::new(),
+            extranonce1_size: 4,
+            extranonce2_size: 4,
+            version_mask: 0x1fff_e000,
+            first_number: 1,
+        };
+        let settings =
+            CoordinatorSettings { jobs, retry: RetryPolicy::default(), template_silence_micros: 1 };
+        let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
+        let mut status = coordinator.expect("the sizes are possible").status();
+        status.work = WorkState::Current;
+        status.block_counts.accepted = 3;
+        let counters: [Arc<Counters>; 2] = Default::default();
+        counters.iter().for_each(|shard| shard.heartbeat_us.set(NOW.as_micros()));
+        let row = |connection| {
+            let row = MinerRow {
+                connection,
+                peer: "10.0.0.7".parse().expect("an address"),
+                state: MinerState::Mining,
+                user_agent: "cgminer/4.12 \"x\"".into(),
+                worker: "farm.a".into(),
+                extranonce1: Prefix::new(&[0, 0, 1, 0xff]),
+                difficulty: 16_384.0,
+                accepted: 5,
+                rejected: 1,
+                connected: Tick(40_000_000),
+                last_share: None,
+            };
+            (ShardIndex(0), row)
+        };
+        Farm {
+            status: Mutex::new(Arc::new(status)),
+            counters,
+            listening: vec!["127.0.0.1:3333".parse().expect("an address")],
+            miners: Ok((0..250).rev().map(row).collect()),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        let mut status = self.status.lock().expect("no test panics with it");
+        change(Arc::make_mut(&mut status));
+    }
+}
+
+impl View for Farm {
+    fn now(&self) -> Tick {
+        NOW
+    }
+
+    fn started(&self) -> Tick {
+        Tick(10_000_000)
+    }
+
+    fn status(&self) -> Arc<Status> {
+        self.status.lock().expect("no test panics with it").clone()
+    }
+
+    fn shards(&self) -> Vec<ShardView> {
+        self.counters.iter().map(|counters| ShardView::new(7, counters)).collect()
+    }
+
+    fn lanes(&self) -> Vec<LaneStatus> {
+        let lane = LaneStatus { to_shard: 1, to_shard_full: 2, from_shard: 3, from_shard_full: 4 };
+        vec![lane]
+    }
+
+    fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn list_miners(&self, _: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError> {
+        self.miners.clone()
+    }
+
+    fn log_lost(&self) -> u64 {
+        9
+    }
+}
+
+/// Serves the farm on a thread of its own, as long as the test's process lives.
+fn serving(farm: Arc<Farm>) -> SocketAddr {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            sender.send(listener.local_addr().expect("bound")).expect("the test waits");
+            serve(listener, farm).await.expect("it serves for ever");
+        });
+    });
+    receiver.recv().expect("it is bound")
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+    (code, body.to_owned())
+}
+
+fn json(address: SocketAddr, path: &str) -> (u16, Value) {
+    let (code, body) = get(address, path);
+    (code, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}")))
+}
+
+#[test]
+fn a_hanging_shard_is_neither_live_nor_ready() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    assert_eq!(json(address, "/livez").0, 200);
+    assert_eq!(json(address, "/readyz").0, 200);
+    farm.counters[1].heartbeat_us.set(NOW.as_micros() - HEARTBEAT_US_MAX - 1);
+    for page in ["/livez", "/readyz"] {
+        let (code, body) = json(address, page);
+        assert_eq!(code, 503);
+        assert_eq!(body["reasons"][0], "shard 1 took no turn for 2.0 s");
+    }
+}
+
+#[test]
+fn readiness_needs_work_and_ends_with_draining() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    farm.change(|status| status.work = WorkState::None);
+    let (code, body) = json(address, "/readyz");
+    assert_eq!((code, body["ready"].as_bool()), (503, Some(false)));
+    assert_eq!(body["reasons"][0], "no work has come from the node yet");
+    farm.change(|status| {
+        status.work = WorkState::Silent;
+        status.template_age_micros = Some(130_000_000);
+        status.draining = true;
+    });
+    let (code, body) = json(address, "/readyz");
+    assert_eq!(code, 503);
+    assert_eq!(body["reasons"][0], "no work has come from the node for 130 s");
+    assert_eq!(body["reasons"][1], "draining");
+    assert_eq!(json(address, "/livez").0, 200, "draining is no fault");
+}
+
+#[test]
+fn metrics_are_sums_over_the_shards_under_their_names() {
+    let farm = Arc::new(Farm::new());
+    for (index, counters) in farm.counters.iter().enumerate() {
+        counters.shares[0].add(10 + index as u64);
+        counters.shares[7].add(1);
+        counters.difficulty_accepted.add(0.5);
+        counters.share_latency.record(100, 2);
+        counters.fan_out_clean.record(1_000_000, 1);
+    }
+    let (code, text) = get(serving(farm), "/metrics");
+    assert_eq!(code, 200);
+    let wanted = [
+        r#"headframe_shares_total{side="down",protocol="sv1",result="accepted",reason="none"} 21"#,
+        r#"headframe_share_difficulty_total{side="down",result="accepted"} 1.0"#,
+        r#"headframe_share_duration_seconds_count{side="down"} 4"#,
+        r#"headframe_share_duration_seconds_bucket{le="0.000064",side="down"} 0"#,
+        r#"headframe_share_duration_seconds_bucket{le="0.000128",side="down"} 4"#,
+        r#"headframe_share_duration_seconds_bucket{le="+Inf",side="down"} 4"#,
+        r#"headframe_job_fanout_seconds_sum{kind="clean"} 2.0"#,
+        r#"headframe_blocks_found_total{outcome="accepted"} 3"#,
+        r#"headframe_queue_depth{lane="to_shard_0"} 1"#,
+        r#"headframe_queue_full_total{lane="from_shard_0",policy="kept_by_shard"} 4"#,
+        r#"headframe_miners{protocol="sv1",state="mining"} 0"#,
+        "headframe_log_lost_total 9",
+        "headframe_connections_accepted_total 0",
+        "# TYPE headframe_shares counter",
+        "# EOF",
+    ];
+    let duplicates = r#"protocol="sv1",result="rejected",reason="duplicate"} 2"#;
+    assert!(text.contains(duplicates), "{text}");
+    for line in wanted {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn miners_come_in_pages_of_one_order() {
+    let address = serving(Arc::new(Farm::new()));
+    let (code, body) = json(address, "/api/v1/miners");
+    assert_eq!((code, body["total"].as_u64()), (200, Some(250)));
+    assert_eq!(body["miners"].as_array().map(Vec::len), Some(100));
+    let first = &body["miners"][0];
+    assert_eq!(first["connection"], 0);
+    assert_eq!(first["extranonce1"], "000001ff");
+    assert_eq!(first["connected_seconds"], 60.0);
+    assert_eq!(first["user_agent"], "cgminer/4.12 \"x\"");
+    let (_, body) = json(address, "/api/v1/miners?offset=240&limit=20");
+    assert_eq!(body["miners"].as_array().map(Vec::len), Some(10));
+    assert_eq!(body["miners"][9]["connection"], 249);
+    for bad in ["limit=0", "limit=1001", "limit=x", "offset=-1"] {
+        assert_eq!(json(address, &format!("/api/v1/miners?{bad}")).0, 400, "{bad}");
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_had_says_why() {
+    let codes = [(ListError::Busy, 429), (ListError::Timeout, 504), (ListError::Stopped, 503)];
+    for (reason, code) in codes {
+        let address = serving(Arc::new(Farm { miners: Err(reason), ..Farm::new() }));
+        let (found, body) = json(address, "/api/v1/miners");
+        assert_eq!(found, code);
+        assert_eq!(body["error"], reason.to_string());
+    }
+}
+
+#[test]
+fn status_and_page_show_the_farm_and_other_paths_are_refused() {
+    let address = serving(Arc::new(Farm::new()));
+    let (code, body) = json(address, "/api/v1/status");
+    assert_eq!(code, 200);
+    assert_eq!(body["work"], "current");
+    assert_eq!(body["uptime_seconds"], 90.0);
+    assert_eq!(body["blocks"]["accepted"], 3);
+    assert_eq!(body["shards"][1]["core"], 7);
+    let (code, page) = get(address, "/");
+    assert_eq!(code, 200);
+    assert!(page.contains("127.0.0.1:3333") && page.contains("/metrics"), "{page}");
+    assert_eq!(json(address, "/api/v2").0, 404);
+}
+
+#[test]
+fn silent_connections_do_not_keep_the_pages_from_others() {
+    let address = serving(Arc::new(Farm::new()));
+    let silent: Vec<TcpStream> =
+        (0..40).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    for garbage in ["\u{16}\u{3}\u{1}", "GET", "{\"id\":1}\n"] {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.write_all(garbage.as_bytes()).expect("sent");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        // Whatever it answers, it ends.
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+    assert_eq!(json(address, "/livez").0, 200);
+    drop(silent);
+}

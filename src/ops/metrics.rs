@@ -1,0 +1,398 @@
+//! `/metrics`: the shards' counters and the farm's snapshot as Prometheus text. Nothing is
+//! registered or kept between two scrapes; sums are made here, on the ops thread. Nothing that is
+//! configured is exported as if it were measured, and no label comes from a miner.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use engine::{BLOCKS_RESERVED, FROM_SHARD_MAX, TO_SHARD_MAX};
+use farm::Status;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, LabelSetEncoder, MetricEncoder,
+    NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use session::{ShareOutcome, Tick};
+use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
+
+use crate::version;
+use crate::view::{ShardView, View};
+
+const PREFIX: &str = "headframe";
+
+/// Everything at this moment, as text for a scraper.
+pub fn text(view: &Arc<dyn View>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Scrape { view: view.clone() }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+struct Scrape {
+    view: Arc<dyn View>,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Scrape")
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut Out { encoder: &mut encoder };
+        let shards = self.view.shards();
+        let counters: Vec<&Counters> = shards.iter().map(|shard| &*shard.counters).collect();
+        process(out, &*self.view)?;
+        shares(out, &counters)?;
+        miners(out, &counters)?;
+        jobs(out, &counters)?;
+        ring(out, &counters)?;
+        loops(out, &shards, self.view.now())?;
+        lanes(out, &*self.view, &counters)?;
+        farm(out, &self.view.status())
+    }
+}
+
+fn process(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
+    let build =
+        [("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)];
+    out.gauge("build_info", "Which build this is.", [(&build[..], 1)])?;
+    let started = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |now| now.as_secs_f64() - view.now().since(view.started()) as f64 / 1e6);
+    out.gauge("start_time_seconds", "When it started, since 1970.", [(&[][..], started)])?;
+    let lost = view.log_lost();
+    out.counter("log_lost", "Log lines dropped because the writer was behind.", [(&[][..], lost)])?;
+    let gathers = i64::from(view.gathers());
+    out.gauge(
+        "ring_gathers",
+        "Whether the kernel lets requests gather (6.12).",
+        [(&[][..], gathers)],
+    )
+}
+
+fn shares(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let rows: Vec<_> = ShareOutcome::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(index, outcome)| {
+            let accepted = outcome == ShareOutcome::Accepted;
+            let labels = [
+                ("side", "down"),
+                ("protocol", "sv1"),
+                ("result", if accepted { "accepted" } else { "rejected" }),
+                ("reason", if accepted { "none" } else { outcome.name() }),
+            ];
+            (labels, sum(counters, |shard| shard.shares[index].value()))
+        })
+        .collect();
+    let rows = rows.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("shares", "Shares by verdict.", rows)?;
+    let float = |of: fn(&Counters) -> f64| counters.iter().map(|shard| of(shard)).sum::<f64>();
+    let accepted = float(|shard| shard.difficulty_accepted.value());
+    let rejected = float(|shard| shard.difficulty_rejected.value());
+    out.counter(
+        "share_difficulty",
+        "Difficulty of shares; the rate times 2^32 is the hash rate.",
+        [
+            (&[("side", "down"), ("result", "accepted")][..], accepted),
+            (&[("side", "down"), ("result", "rejected")][..], rejected),
+        ],
+    )?;
+    let best = counters.iter().map(|shard| shard.best_share_difficulty.value());
+    let best = best.fold(0.0, f64::max);
+    out.gauge("best_share_difficulty", "The best hash so far.", [(&[][..], best)])?;
+    let durations = counters.iter().map(|shard| &shard.share_latency);
+    out.histogram(
+        "share_duration_seconds",
+        "From the arrival of a share to its reply in the socket.",
+        [(&[("side", "down")][..], Merged::of(durations))],
+    )
+}
+
+fn miners(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let state = |of: fn(&Counters) -> u64| sum(counters, of) as i64;
+    out.gauge(
+        "miners",
+        "Connections by state.",
+        [
+            (&[("protocol", "sv1"), ("state", "setup")][..], state(|s| s.miners_setup.value())),
+            (&[("protocol", "sv1"), ("state", "mining")][..], state(|s| s.miners_mining.value())),
+            (&[("protocol", "sv1"), ("state", "parked")][..], state(|s| s.miners_parked.value())),
+        ],
+    )?;
+    let accepted = sum(counters, |shard| shard.connections_accepted.value());
+    out.counter("connections_accepted", "Connections that were served.", [(&[][..], accepted)])?;
+    let closed = CloseReason::ALL.map(|reason| {
+        let labels = [("fault", reason.fault()), ("reason", reason.label())];
+        (labels, sum(counters, |shard| shard.closed[reason as usize].value()))
+    });
+    let rows = closed.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("connections_closed", "Connections that ended.", rows)?;
+    let refused = RefusalReason::ALL.map(|reason| {
+        let count = sum(counters, |shard| shard.refused[reason as usize].value());
+        ([("reason", reason.label())], count)
+    });
+    let rows = refused.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("connections_refused", "Connections that were not served.", rows)
+}
+
+fn jobs(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let coalesced = sum(counters, |shard| shard.jobs_coalesced.value());
+    out.counter(
+        "jobs_coalesced",
+        "Jobs that a newer one replaced before every miner had them.",
+        [(&[][..], coalesced)],
+    )?;
+    let clean = Merged::of(counters.iter().map(|shard| &shard.fan_out_clean));
+    let refresh = Merged::of(counters.iter().map(|shard| &shard.fan_out_refresh));
+    out.histogram(
+        "job_fanout_seconds",
+        "From the receipt of a job to the last miner's write.",
+        [(&[("kind", "clean")][..], clean), (&[("kind", "refresh")][..], refresh)],
+    )
+}
+
+fn ring(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let rows: [(&str, &str, fn(&Counters) -> u64); 10] = [
+        ("receives", "Reads that delivered bytes.", |s| s.receives.value()),
+        ("received_bytes", "Bytes read from miners.", |s| s.bytes_received.value()),
+        ("sends", "Writes to miners.", |s| s.sends.value()),
+        ("sent_bytes", "Bytes written to miners.", |s| s.bytes_sent.value()),
+        ("short_sends", "Writes that took fewer bytes than asked.", |s| s.short_sends.value()),
+        ("receive_buffers_exhausted", "Reads that found no buffer.", |s| s.no_buffers.value()),
+        ("accept_errors", "Accepts that failed.", |s| s.accept_errors.value()),
+        ("completions_stale", "Completions of closed connections.", |s| {
+            s.completions_stale.value()
+        }),
+        ("share_batches", "Batches of shares hashed together.", |s| s.batches.value()),
+        ("turns", "Turns of the shards.", |s| s.turns.value()),
+    ];
+    for (name, help, of) in rows {
+        out.counter(name, help, [(&[][..], sum(counters, of))])?;
+    }
+    let panics = sum(counters, |shard| shard.panics.value());
+    out.counter(
+        "panics",
+        "Panics that closed one connection.",
+        [(&[("where", "session")][..], panics)],
+    )?;
+    let queued = sum(counters, |shard| shard.queued_bytes.value()) as i64;
+    out.gauge("memory_bytes", "Memory by pool.", [(&[("pool", "slow_readers")][..], queued)])
+}
+
+fn loops(out: &mut Out<'_, '_>, shards: &[ShardView], now: Tick) -> fmt::Result {
+    let now = now.as_micros();
+    let names: Vec<(String, String)> = shards
+        .iter()
+        .enumerate()
+        .map(|(index, shard)| (index.to_string(), shard.core.to_string()))
+        .collect();
+    let labels: Vec<_> = names.iter().map(|(shard, _)| [("shard", shard.as_str())]).collect();
+    let of = |value: fn(&Counters, u64) -> f64| {
+        let rows = labels.iter().zip(shards);
+        rows.map(move |(labels, shard)| (&labels[..], value(&shard.counters, now)))
+            .collect::<Vec<_>>()
+    };
+    let busy = of(|shard, _| shard.busy_us.value() as f64 / 1e6);
+    out.counter("shard_busy_seconds", "Time inside turns; its rate is the busy ratio.", busy)?;
+    let ages = of(|shard, now| now.saturating_sub(shard.heartbeat_us.value()) as f64 / 1e6);
+    out.gauge("shard_heartbeat_age_seconds", "Since the newest turn.", ages)?;
+    let cores: Vec<_> = names
+        .iter()
+        .map(|(shard, core)| [("shard", shard.as_str()), ("core", core.as_str())])
+        .collect();
+    let rows = cores.iter().map(|labels| (&labels[..], 1));
+    out.gauge("shard_info", "Where each shard runs.", rows)?;
+    let durations = labels.iter().zip(shards).map(|(labels, shard)| {
+        (&labels[..], Merged::of([&shard.counters.turn_duration].into_iter()))
+    });
+    out.histogram("shard_loop_seconds", "Duration of turns.", durations)
+}
+
+fn lanes(out: &mut Out<'_, '_>, view: &dyn View, counters: &[&Counters]) -> fmt::Result {
+    // Name, depth, limit, how often full, what happens then.
+    let mut lanes: Vec<(String, i64, i64, u64, &str)> = Vec::new();
+    for (shard, lane) in view.lanes().into_iter().enumerate() {
+        let (depth, limit) = (lane.to_shard as i64, TO_SHARD_MAX as i64);
+        let name = format!("to_shard_{shard}");
+        lanes.push((name, depth, limit, lane.to_shard_full, "newest_job_replaces"));
+        let (depth, limit) = (lane.from_shard as i64, (FROM_SHARD_MAX + BLOCKS_RESERVED) as i64);
+        let name = format!("from_shard_{shard}");
+        lanes.push((name, depth, limit, lane.from_shard_full, "kept_by_shard"));
+    }
+    let labels: Vec<_> = lanes.iter().map(|(name, ..)| [("lane", name.as_str())]).collect();
+    let rows = labels.iter().zip(&lanes).map(|(labels, lane)| (&labels[..], lane.1));
+    out.gauge("queue_depth", "Messages that wait in a lane.", rows)?;
+    let rows = labels.iter().zip(&lanes).map(|(labels, lane)| (&labels[..], lane.2));
+    out.gauge("queue_limit", "Messages that fit into a lane.", rows)?;
+    let full: Vec<_> = lanes
+        .iter()
+        .map(|(name, _, _, full, policy)| ([("lane", name.as_str()), ("policy", *policy)], *full))
+        .collect();
+    let rows = full.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("queue_full", "How often a lane was full, and what happens then.", rows)?;
+    let held = sum(counters, |shard| shard.blocks_held.value()) as i64;
+    out.gauge("blocks_held", "Blocks that wait for room in a lane.", [(&[][..], held)])
+}
+
+fn farm(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
+    let clean = status.job.as_ref().map_or(0, |job| u64::from(job.tip));
+    let refresh = status.jobs_made.saturating_sub(clean);
+    out.counter(
+        "jobs",
+        "Jobs made, on a new tip or refreshing the same one.",
+        [
+            (&[("upstream", "node"), ("kind", "clean")][..], clean),
+            (&[("upstream", "node"), ("kind", "refresh")][..], refresh),
+        ],
+    )?;
+    let up = i64::from(status.work == farm::status::WorkState::Current);
+    out.gauge(
+        "upstream_up",
+        "Whether the source gives work.",
+        [(&[("upstream", "node")][..], up)],
+    )?;
+    let age = status.template_age_micros.map(|micros| (&[][..], micros as f64 / 1e6));
+    out.gauge("template_age_seconds", "Since the newest template came in.", age)?;
+    let counts = &status.block_counts;
+    out.counter(
+        "blocks_found",
+        "Blocks by the node's last word.",
+        [
+            (&[("outcome", "accepted")][..], counts.accepted),
+            (&[("outcome", "stale")][..], counts.stale),
+            (&[("outcome", "refused")][..], counts.refused),
+            (&[("outcome", "unknown")][..], counts.unknown),
+        ],
+    )?;
+    let unsettled = status.blocks_unsettled as i64;
+    out.gauge("blocks_unsettled", "Blocks without the node's answer.", [(&[][..], unsettled)])?;
+    let workers = status.workers as i64;
+    out.gauge("workers", "Worker names with an account of their own.", [(&[][..], workers)])?;
+    let space = &status.space;
+    out.gauge(
+        "extranonce_prefixes",
+        "The extranonce space, in miners.",
+        [
+            (&[("state", "free")][..], space.free as i64),
+            (&[("state", "leased")][..], space.leased as i64),
+            (&[("state", "resting")][..], space.resting as i64),
+        ],
+    )
+}
+
+fn sum(counters: &[&Counters], of: impl Fn(&Counters) -> u64) -> u64 {
+    counters.iter().map(|shard| of(shard)).fold(0, u64::wrapping_add)
+}
+
+/// Histograms of several shards as one, in seconds and cumulative, as Prometheus wants them.
+struct Merged {
+    sum_seconds: f64,
+    count: u64,
+    buckets: Vec<(f64, u64)>,
+}
+
+impl Merged {
+    fn of<'h>(histograms: impl Iterator<Item = &'h Histogram>) -> Merged {
+        let mut counts = [0; shard::counters::HISTOGRAM_BUCKETS];
+        let mut sum_us = 0;
+        for histogram in histograms {
+            for (total, count) in counts.iter_mut().zip(histogram.counts()) {
+                *total += count;
+            }
+            sum_us += histogram.sum_us();
+        }
+        let mut buckets = Vec::with_capacity(counts.len());
+        for (index, count) in counts.into_iter().enumerate() {
+            let bound =
+                Histogram::bound_us(index).map_or(f64::INFINITY, |bound| bound as f64 / 1e6);
+            // The encoder adds up; it wants the count of each bucket alone.
+            buckets.push((bound, count));
+        }
+        Merged { sum_seconds: sum_us as f64 / 1e6, count: counts.iter().sum(), buckets }
+    }
+}
+
+type Labels<'l> = &'l [(&'l str, &'l str)];
+
+/// Writes whole families: a name, a help, and a value per set of labels.
+struct Out<'o, 'e> {
+    encoder: &'o mut DescriptorEncoder<'e>,
+}
+
+impl Out<'_, '_> {
+    fn counter<'l, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (Labels<'l>, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, rows, |mut encoder, value| {
+            encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        })
+    }
+
+    fn gauge<'l, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (Labels<'l>, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, rows, |mut encoder, value| {
+            encoder.encode_gauge(&value)
+        })
+    }
+
+    fn histogram<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (Labels<'l>, Merged)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Histogram, rows, |mut encoder, merged| {
+            let Merged { sum_seconds, count, buckets } = merged;
+            encoder.encode_histogram::<NoLabelSet>(sum_seconds, count, &buckets, None)
+        })
+    }
+
+    fn family<'l, V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        rows: impl IntoIterator<Item = (Labels<'l>, V)>,
+        write: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
+    ) -> fmt::Result {
+        let help = help.trim_end_matches('.');
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in rows {
+            match labels {
+                [] => return write(family, value),
+                labels => write(family.encode_family(&LabelSet(labels))?, value)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+struct LabelSet<'l>(Labels<'l>);
+
+impl prometheus_client::encoding::EncodeLabelSet for LabelSet<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for (name, value) in self.0 {
+            let mut label = encoder.encode_label();
+            let mut key = label.encode_label_key()?;
+            key.write_str(name)?;
+            let mut text = key.encode_label_value()?;
+            text.write_str(value)?;
+            text.finish()?;
+        }
+        Ok(())
+    }
+}

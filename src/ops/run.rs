@@ -1,0 +1,138 @@
+//! `run`: the daemon. This thread becomes the ops thread: it checks file and host, takes the
+//! state folder, starts the farm, and then serves pages, signals and the service manager until
+//! it is told to end. It is never pinned and does nothing that a shard could wait for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::blocks::BlockLog;
+use crate::cli::FileArgs;
+use crate::config::Config;
+use crate::exit::{Exit, Stop};
+use crate::host::{self, Finding};
+use crate::logs::{Logs, Lost};
+use crate::signals::{Asked, Signals};
+use crate::state::{self, StateFolder};
+use crate::view::{Running, View, hanging};
+use crate::{http, signals, start, version};
+
+/// SIGTERM drains within 5 s: the shards have 4 s of them, the rest is for ending the threads.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
+/// How often the farm is looked at, and the watchdog fed where all is well.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until a signal ends it.
+pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
+    let config = Config::load(args.config.as_deref())?;
+    host::raise_limits().map_err(Stop::unavailable)?;
+    let warnings = host_allows(&config)?;
+    let folder = state::folder(config.state_directory.as_deref()).map_err(Stop::unavailable)?;
+    let state = StateFolder::take(&folder).map_err(Stop::unavailable)?;
+    let faults: Vec<String> = host::ports(&config, None).iter().map(ToString::to_string).collect();
+    if !faults.is_empty() {
+        return Err(Stop { exit: Exit::Unavailable, lines: faults });
+    }
+    let asked = signals::start()?;
+    let logs = Logs::start(config.log)?;
+    tracing::info!(version = version::LONG, state = %state.path().display(), "headframe starts");
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Stop::unavailable)?;
+    let farm = runtime.block_on(serve(&config, asked, logs.lost()))?;
+    // The pages hold the farm too: they go first.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    let orderly = Arc::into_inner(farm).is_none_or(|farm| farm.engine.stop());
+    tracing::info!(orderly, "headframe has ended");
+    if orderly { Ok(Exit::Done) } else { Err(Stop::internal("a thread ended by a panic")) }
+}
+
+/// Faults of the host end the start; warnings are for the log.
+fn host_allows(config: &Config) -> Result<Vec<String>, Stop> {
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    for finding in host::findings(config) {
+        match finding {
+            Finding::Fault(_) => faults.push(finding.to_string()),
+            Finding::Warning(text) => warnings.push(text),
+        }
+    }
+    if faults.is_empty() {
+        Ok(warnings)
+    } else {
+        Err(Stop { exit: Exit::Unavailable, lines: faults })
+    }
+}
+
+/// Starts the farm and looks after it until it is drained.
+async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Running>, Stop> {
+    let listener = bind(config.http).await?;
+    let pages = listener.local_addr().map_err(Stop::unavailable)?;
+    let (farm, _node) = start::start(config, Some(lost))?;
+    let farm = Arc::new(farm);
+    for address in farm.engine.local_addrs() {
+        tracing::info!(%address, "miners connect here");
+    }
+    tracing::info!(address = %pages, "pages are served here");
+    let view: Arc<dyn View> = farm.clone();
+    tokio::spawn(http::serve(listener, view));
+    tell_manager(&[NotifyState::Ready]);
+    let watched = sd_notify::watchdog_enabled().is_some();
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut blocks = BlockLog::default();
+    loop {
+        tokio::select! {
+            asked = asked.recv() => match asked {
+                Some(Asked::Reload) => {
+                    tracing::warn!("SIGHUP: reloading the configuration is not in this version");
+                }
+                Some(Asked::Upgrade) => {
+                    tracing::warn!("SIGUSR2: upgrading in place is not in this version");
+                }
+                Some(Asked::End) | None => break,
+            },
+            _ = look.tick() => {
+                blocks.tell(&farm.engine.status());
+                if watched && hanging(&*farm).is_empty() {
+                    tell_manager(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+    drain(&farm).await;
+    blocks.tell(&farm.engine.status());
+    Ok(farm)
+}
+
+/// Binds the pages' port.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Stop::unavailable(format!("[http] address {address} cannot be used: {error}"))
+    })
+}
+
+async fn drain(farm: &Arc<Running>) {
+    tracing::info!("draining: no new miners, answering what was read");
+    tell_manager(&[NotifyState::Stopping]);
+    let drained = farm.clone();
+    let drained = tokio::task::spawn_blocking(move || drained.engine.drain(DRAIN_LIMIT)).await;
+    if !drained.unwrap_or(false) {
+        tracing::warn!("not everything was drained in time");
+    }
+}
+
+/// Without a service manager there is nobody to tell; that it cannot be reached is for the log.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("the service manager cannot be told: {error}");
+    }
+}

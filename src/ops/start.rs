@@ -1,0 +1,88 @@
+//! From a configuration to a farm at work: the node, then the engine. Shared by `run` and `demo`,
+//! so that the demonstration shows the very thing that runs.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::{Engine, EngineConfig, StartError};
+use node::simulated::Control;
+use pow::{Difficulty, Kernel};
+
+use crate::config::{Config, Host};
+use crate::exit::Stop;
+use crate::host;
+use crate::logs::Lost;
+use crate::view::Running;
+
+/// Whoever configures no payout mines for nobody: OP_TRUE, on a chain whose coins are worth
+/// nothing. Only the simulated node lets [payout] be left out.
+const PAYOUT_OF_THE_SIMULATION: [u8; 1] = [0x51];
+/// 2026-01-01, in seconds since 1970.
+const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;
+
+/// Starts the node's thread and the engine. The threads inherit this thread's signal mask and
+/// cores: call it from a thread that is not pinned, after `signals::start`.
+pub fn start(config: &Config, lost: Option<Lost>) -> Result<(Running, Control), Stop> {
+    let started = engine::now();
+    let engine_config = engine_config(config)?;
+    let (link, control) = node::simulated::spawn(config.simulation).map_err(Stop::unavailable)?;
+    let engine = Engine::start(engine_config, link).map_err(|error| match error {
+        StartError::ThreadEnded(_) => Stop::internal(error),
+        error => Stop::unavailable(error),
+    })?;
+    Ok((Running { engine, started, lost }, control))
+}
+
+fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
+    let listen = config.listen.iter().flat_map(|listen| {
+        let allow = &listen.allow;
+        listen
+            .addresses
+            .iter()
+            .map(|address| engine::Listen { address: *address, allow: allow.clone() })
+    });
+    let script = config.payout.script.clone().unwrap_or(PAYOUT_OF_THE_SIMULATION.to_vec());
+    let connections = host::connections(config.limits.connections, host::files_max())
+        .map_err(Stop::unavailable)?;
+    let mut plan = EngineConfig::new(listen.collect(), script, secret()?);
+    plan.shards = config.shards.count;
+    plan.cores = config.shards.cores.clone();
+    plan.host = match config.shards.host {
+        Host::Glommio => engine::Host::Glommio,
+        Host::Thread => engine::Host::Thread,
+    };
+    plan.gather = config.shards.gather;
+    if let Some(name) = &config.shards.kernel {
+        plan.kernel = Kernel::named(name).map_err(Stop::unavailable)?;
+    }
+    plan.connections_max = connections;
+    plan.per_source_max = config.limits.per_source.unwrap_or(connections);
+    plan.fingerprints_max = config.limits.fingerprints;
+    plan.start_difficulty = difficulty(config.difficulty.start)?;
+    plan.maximum_difficulty = difficulty(config.difficulty.maximum)?;
+    plan.extranonce2_size = config.extranonce2_size();
+    plan.signature = config.payout.signature.clone();
+    plan.first_job = first_job();
+    Ok(plan)
+}
+
+fn difficulty(value: f64) -> Result<Difficulty, Stop> {
+    Difficulty::new(value).ok_or_else(|| Stop::internal("a difficulty that was checked is none"))
+}
+
+/// Eight bytes that nobody can guess: session ids and fingerprints are keyed with them.
+fn secret() -> Result<u64, Stop> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Stop::unavailable(format!("/dev/urandom cannot be read: {error}")))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Jobs are made less often than once a second, so that the time gives every start numbers above
+/// all earlier ones, and a job id of before a restart never names a job of after it.
+fn first_job() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    u32::try_from(now.saturating_sub(JOB_NUMBERS_SINCE)).unwrap_or(1).max(1)
+}
