@@ -2,19 +2,22 @@
 //!
 //! One pump task does everything: it drains the lanes, the node and the engine's commands, then
 //! awaits the event counter that all of them ring. It is never raced against anything, because a
-//! cancelled read would lose wakes. A pulse from outside rings once a second: it brings the time,
-//! and it is the way out should the executor ever park with work at hand.
+//! cancelled read would lose wakes. A pulse from outside rings once a second and brings the time.
+//! It also writes a counter of its own, on which a second task always has a read pending: the way
+//! out should the executor ever park while the pump is ready (`host_glommio.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use farm::blocks::SubmitResult;
 use farm::extranonce::ShardIndex;
 use farm::ledger::WorkerStatus;
 use farm::messages::MinerRow;
 use farm::{Coordinator, Input, Output, Status};
+use glommio::io::BufferedFile;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use node::{NodeLink, SubmitBlock};
 use session::Tick;
@@ -22,13 +25,11 @@ use session::Tick;
 use crate::clock;
 use crate::config::StartError;
 use crate::fd::as_file;
-use crate::host_glommio::IO_MEMORY_BYTES;
+use crate::host_glommio::{IO_MEMORY_BYTES, PREEMPT};
 use crate::lanes::{Bell, CoordinatorEnd, Heard};
 
 /// How often the farm is told the time, in µs.
 const TIMER_US: u64 = 1_000_000;
-/// No task of this executor may hold it for longer without a look at the others.
-const PREEMPT: Duration = Duration::from_millis(1);
 /// Messages that are taken from one lane before the next one has its turn.
 const MESSAGES_PER_LANE: usize = 256;
 
@@ -104,6 +105,7 @@ pub(crate) struct Desk {
     board: Arc<Board>,
     timer_due: Tick,
     status_changed: bool,
+    drained: bool,
     stopped: bool,
 }
 
@@ -127,6 +129,7 @@ impl Desk {
             board: board.clone(),
             timer_due: Tick(0),
             status_changed: false,
+            drained: false,
             stopped: false,
         };
         (desk, board)
@@ -145,8 +148,10 @@ impl Desk {
         }
         self.submit_waiting();
         if std::mem::take(&mut self.status_changed) {
+            // Together, so that nobody sees a drained farm with the blocks of a moment before.
             let status = Arc::new(self.coordinator.status());
-            self.board.publish(|published| published.status = status);
+            let drained = self.drained;
+            self.board.publish(|published| *published = Published { status, drained });
         }
         taken
     }
@@ -221,7 +226,10 @@ impl Desk {
                 self.answer(query, Miners::Rows(rows, done), done);
             }
             Output::MinersBusy { query } => self.answer(query, Miners::Busy, true),
-            Output::Drained => self.board.publish(|published| published.drained = true),
+            Output::Drained => {
+                self.drained = true;
+                self.status_changed = true;
+            }
             Output::StatusChanged => self.status_changed = true,
         }
     }
@@ -243,8 +251,7 @@ impl Desk {
     }
 
     /// Serves until it is told to stop.
-    async fn pump(mut self, bell: Arc<Bell>) {
-        let counter = bell.counter().expect("a descriptor for the coordinator's bell");
+    async fn pump(mut self, bell: Arc<Bell>, counter: OwnedFd) {
         let counter = as_file(counter);
         while !self.stopped {
             if self.turn() > 0 {
@@ -252,7 +259,7 @@ impl Desk {
             }
             bell.lie_down();
             if self.turn() == 0 && !self.stopped {
-                counter.read_at(0, size_of::<u64>()).await.expect("an event counter can be read");
+                read_counter(&counter).await;
             }
             bell.get_up();
         }
@@ -263,19 +270,36 @@ fn shard_index(shard: usize) -> ShardIndex {
     ShardIndex(u16::try_from(shard).expect("at most SHARDS_MAX"))
 }
 
-/// Starts the coordinator's executor.
+async fn read_counter(counter: &BufferedFile) {
+    counter.read_at(0, size_of::<u64>()).await.expect("an event counter can be read");
+}
+
+/// Starts the coordinator's executor. `rescue` is written once a second by the pulse.
 pub(crate) fn start(
     core: usize,
     desk: Desk,
     bell: Arc<Bell>,
+    rescue: OwnedFd,
 ) -> Result<ExecutorJoinHandle<()>, StartError> {
+    let counter = bell.counter().map_err(|error| StartError::Os {
+        what: "duplicating the coordinator's event counter",
+        error,
+    })?;
     LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("coordinator")
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT)
         .spawn(move || async move {
             let dies = AbortOnPanic;
-            desk.pump(bell).await;
+            let rescue = async move {
+                let rescue = as_file(rescue);
+                loop {
+                    read_counter(&rescue).await;
+                }
+            };
+            let rescue = glommio::spawn_local(rescue);
+            desk.pump(bell, counter).await;
+            rescue.cancel().await;
             std::mem::forget(dies);
         })
         .map_err(|error| StartError::Executor(error.to_string()))

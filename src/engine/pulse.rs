@@ -1,6 +1,5 @@
 //! The heartbeat of the coordinator: a thread that rings its bell once a second, whatever happens
-//! on any core. It brings the time, and it is the way out should an executor park with work at
-//! hand. Nothing else runs here.
+//! on any core, and writes its rescue counter (`coordinator.rs`). Nothing else runs here.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,7 +17,7 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn start(bell: Arc<Bell>) -> Result<Pulse, StartError> {
+    pub(crate) fn start(bell: Arc<Bell>, rescue: Bell) -> Result<Pulse, StartError> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let seen = stop.clone();
         let beat = move || {
@@ -26,6 +25,7 @@ impl Pulse {
             let mut guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
             while !*guard {
                 bell.ring_always();
+                rescue.ring_always();
                 let waited = changed.wait_timeout(guard, BEAT);
                 guard = waited.unwrap_or_else(PoisonError::into_inner).0;
             }

@@ -122,8 +122,10 @@ impl Engine {
         node.set_waker(Arc::new(move || waker.ring()));
         let (commands, inbox) = channel();
         let (desk, board) = Desk::new(farm, ends, node, inbox);
-        let pulse = Pulse::start(bell.clone())?;
-        let thread = coordinator::start(placement.coordinator, desk, bell.clone())?;
+        let rescue = Bell::awaited().map_err(bell_failed)?;
+        let rescued = rescue.counter().map_err(bell_failed)?;
+        let pulse = Pulse::start(bell.clone(), rescue)?;
+        let thread = coordinator::start(placement.coordinator, desk, bell.clone(), rescued)?;
         Ok(Engine {
             addresses,
             gathers: true,
@@ -378,8 +380,8 @@ fn receive<T>(answers: &Receiver<T>, deadline: Instant) -> Result<T, ListError> 
     })
 }
 
-fn bell_failed(errno: rustix::io::Errno) -> StartError {
-    StartError::Os { what: "making an event counter", error: errno.into() }
+fn bell_failed(error: impl Into<std::io::Error>) -> StartError {
+    StartError::Os { what: "making an event counter", error: error.into() }
 }
 
 /// Blocks all signals on this thread, and so on every thread that it starts, until dropped.
@@ -405,6 +407,12 @@ impl Drop for SignalsBlocked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_handle_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Engine>();
+    }
 
     #[test]
     fn the_parts_of_a_limit_leave_room_for_an_uneven_spread() {

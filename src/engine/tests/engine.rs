@@ -241,3 +241,19 @@ fn a_kernel_without_gathering_serves_all_the_same() {
     let mut miner = Miner::at_work(address(&engine), "old kernel");
     assert_eq!(miner.submit_share(), Answer::Result("true".into()));
 }
+
+/// glommio 0.9.0 parks for ever when its preemption timer fires at the wrong moment, which a busy
+/// machine brings about within a few dozen starts (`host_glommio.rs`).
+#[test]
+fn engines_that_stop_at_once_always_end() {
+    let (ended, all) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..40 {
+            let (engine, _node) = start(EngineConfig { shards: 2, ..config() }, 1e6);
+            ended.send(engine.stop()).expect("the test waits");
+        }
+    });
+    for index in 0..40 {
+        assert_eq!(all.recv_timeout(PATIENCE), Ok(true), "engine {index}");
+    }
+}
