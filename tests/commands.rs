@@ -1,0 +1,422 @@
+//! The commands as a user meets them: the real binary, its exit codes, and what it says.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const HEADFRAME: &str = env!("CARGO_BIN_EXE_headframe");
+/// Nothing here takes so long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[test]
+fn what_is_not_in_this_version_is_refused_by_name() {
+    let rows: [(&[&str], &str); 8] = [
+        (&["keys"], "keys is not in this version\n"),
+        (&["conform", "--sv1", "x"], "conform is not in this version\n"),
+        (&["generate", "dashboard"], "generate dashboard is not in this version\n"),
+        (&["check", "--peers"], "--peers is not in this version\n"),
+        (&["demo", "--declare"], "--declare is not in this version\n"),
+        (&["demo", "--protocol", "sv2"], "--protocol sv2 is not in this version\n"),
+        (&["demo", "--protocol", "both"], "--protocol both is not in this version\n"),
+        (&["demo", "--protocol", "sv1", "--declare"], "--declare is not in this version\n"),
+    ];
+    for (arguments, wanted) in rows {
+        let output = headframe(arguments);
+        assert_eq!(code(&output), 64, "{arguments:?}");
+        assert_eq!(errors(&output), wanted, "{arguments:?}");
+    }
+}
+
+#[test]
+fn usage_errors_are_64_and_help_is_none() {
+    let rows: [(&[&str], i32); 8] = [
+        (&[], 64),
+        (&["bogus"], 64),
+        (&["run", "--bogus"], 64),
+        (&["demo", "--miners", "0"], 64),
+        (&["demo", "--seconds", "soon"], 64),
+        (&["generate", "completions", "cmd.exe"], 64),
+        (&["--help"], 0),
+        (&["demo", "--help"], 0),
+    ];
+    for (arguments, wanted) in rows {
+        assert_eq!(code(&headframe(arguments)), wanted, "{arguments:?}");
+    }
+    let version = headframe(&["--version"]);
+    assert_eq!(code(&version), 0);
+    let prefix = concat!("headframe ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(text(&version).starts_with(prefix), "{}", text(&version));
+}
+
+#[test]
+fn generated_texts_come_from_the_program_itself() {
+    let man = headframe(&["generate", "man"]);
+    assert_eq!(code(&man), 0);
+    assert!(text(&man).contains(".TH headframe 1"), "{}", text(&man));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let completions = headframe(&["generate", "completions", shell]);
+        assert_eq!(code(&completions), 0, "{shell}");
+        assert!(text(&completions).contains("headframe"), "{shell}");
+    }
+    let house = Home::new();
+    let sample = text(&headframe(&["generate", "config"]));
+    let (ports, state) = (["0.0.0.0:3333", "127.0.0.1:9332"], "# directory = ");
+    let sample = ports.iter().fold(sample, |text, port| text.replace(port, "127.0.0.1:0"));
+    let directory = format!("directory = {:?} #", house.path("state"));
+    let output = house.check(&sample.replace(state, &directory));
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+}
+
+#[test]
+fn a_wrong_file_is_78_with_every_finding_for_run_and_check() {
+    let house = Home::new();
+    let file = house.write("[listen]\nadress = \"x\"\n[node]\nsimulated = true\n[pool]\n");
+    for command in ["run", "check"] {
+        let output = headframe(&[command, "--config", file.to_str().expect("a plain path")]);
+        assert_eq!(code(&output), 78);
+        let path = file.display();
+        let wanted = format!(
+            "{path}:2:1: unknown key \"adress\" in [listen]; did you mean \"address\"?\n\
+             {path}:5:2: section [pool] is not in this version; remove the section\n"
+        );
+        assert_eq!(errors(&output), wanted);
+    }
+}
+
+#[test]
+fn without_a_file_the_searched_paths_are_named() {
+    let house = Home::new();
+    let output = Command::new(HEADFRAME).arg("run").current_dir(house.folder.path()).output();
+    let output = output.expect("it runs");
+    if Path::new("/etc/headframe/headframe.toml").exists() {
+        return;
+    }
+    assert_eq!(code(&output), 78);
+    let wanted = "looked for headframe.toml and /etc/headframe/headframe.toml; ";
+    assert!(errors(&output).contains(wanted), "{}", errors(&output));
+}
+
+#[test]
+fn a_small_limit_of_open_files_is_69_with_the_remedy() {
+    let house = Home::new();
+    let file = house.write(&house.config("[limits]\nconnections = 500\n"));
+    for command in ["run", "check"] {
+        let output = limited("ulimit -n 1400", command, &file);
+        assert_eq!(code(&output), 69, "{}", errors(&output));
+        let wanted = "open files are limited to 1400, but 500 connections need 1500; raise the \
+                      limit (LimitNOFILE=1500 in the unit, `ulimit -n 1500` in a shell), or set \
+                      [limits] connections to at most 400";
+        assert!(errors(&output).contains(wanted), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn little_locked_memory_is_69_with_the_remedy() {
+    let house = Home::new();
+    let file = house.write(&house.config(""));
+    let output = limited("ulimit -l 64", "check", &file);
+    assert_eq!(code(&output), 69, "{}", errors(&output));
+    assert!(errors(&output).contains("LimitMEMLOCK=64M"), "{}", errors(&output));
+}
+
+#[test]
+fn a_taken_port_is_69() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = holder.local_addr().expect("bound").to_string();
+    let house = Home::new();
+    for section in ["listen", "http"] {
+        let text = house.config("").replace(
+            &format!("[{section}]\naddress = \"127.0.0.1:0\""),
+            &format!("[{section}]\naddress = \"{taken}\""),
+        );
+        let file = house.write(&text);
+        for command in ["run", "check"] {
+            let output = headframe(&[command, "--config", file.to_str().expect("a plain path")]);
+            assert_eq!(code(&output), 69, "{}", errors(&output));
+            let wanted = format!("[{section}] address {taken} cannot be used: ");
+            assert!(errors(&output).contains(&wanted), "{}", errors(&output));
+            assert!(errors(&output).contains("another process listens there"));
+        }
+    }
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_is_69() {
+    let house = Home::new();
+    fs::write(house.path("state"), "a file stands in the way").expect("written");
+    let file = house.write(&house.config(""));
+    for command in ["run", "check"] {
+        let output = headframe(&[command, "--config", file.to_str().expect("a plain path")]);
+        assert_eq!(code(&output), 69, "{}", errors(&output));
+        assert!(errors(&output).contains("cannot be written"), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn one_run_per_state_folder_and_signals_are_obeyed() {
+    let house = Home::new();
+    let file = house.write(&house.config("[log]\nformat = \"json\"\n"));
+    let mut daemon = Daemon::start(&file);
+    let pages = daemon.wait_for("pages are served here");
+    let address = pages.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let address = address.expect("the log names the address").to_owned();
+    assert!(get(&address, "/livez").contains("\"live\":true"));
+    assert!(get(&address, "/metrics").contains("headframe_build_info"));
+    daemon.until_ready(&address);
+
+    let second = headframe(&["run", "--config", file.to_str().expect("a plain path")]);
+    assert_eq!(code(&second), 69);
+    let wanted = format!("is in use by process {}", daemon.child.id());
+    assert!(errors(&second).contains(&wanted), "{}", errors(&second));
+    let check = headframe(&["check", "--config", file.to_str().expect("a plain path")]);
+    assert_eq!(code(&check), 0, "check works beside run: {}", errors(&check));
+
+    daemon.signal("HUP");
+    daemon.wait_for("SIGHUP: reloading the configuration is not in this version");
+    daemon.signal("USR2");
+    daemon.wait_for("SIGUSR2: upgrading in place is not in this version");
+    assert!(get(&address, "/livez").contains("\"live\":true"), "it goes on");
+
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let again = Daemon::start(&file);
+    drop(again);
+}
+
+#[test]
+fn the_service_manager_hears_ready_alive_and_stopping() {
+    let house = Home::new();
+    let file = house.write(&house.config(""));
+    let socket = house.path("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let mut command = Command::new(HEADFRAME);
+    command.arg("run").arg("--config").arg(&file).stderr(Stdio::piped());
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "10000000");
+    let mut daemon = Daemon::of(command.env_remove("WATCHDOG_PID").spawn().expect("it runs"));
+    let hear = || {
+        let mut bytes = [0; 256];
+        let count = manager.recv(&mut bytes).expect("it speaks in time");
+        String::from_utf8_lossy(&bytes[..count]).trim_end().to_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "WATCHDOG=1");
+    assert_eq!(hear(), "WATCHDOG=1", "once a second");
+    daemon.signal("TERM");
+    let mut last = hear();
+    while last == "WATCHDOG=1" {
+        last = hear();
+    }
+    assert_eq!(last, "STOPPING=1");
+    assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn the_demo_finds_blocks_and_leaves_nothing_behind() {
+    let house = Home::new();
+    let output = house.demo(&["--miners", "4", "--seconds", "10"]);
+    assert_eq!(code(&output), 0, "{}\n{}", text(&output), errors(&output));
+    let out = text(&output);
+    assert!(out.contains("see http://127.0.0.1:"), "{out}");
+    let last = out.lines().last().expect("a summary");
+    let figures = last.strip_prefix("demo: ").expect("the promised line").split(' ');
+    let figures: Vec<(&str, u64)> = figures
+        .map(|figure| figure.split_once('=').expect("name=value"))
+        .map(|(name, value)| (name, value.parse().expect("a whole number")))
+        .collect();
+    let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["accepted", "rejected", "blocks", "p50_us", "p99_us"]);
+    assert!(figures[0].1 >= 4 && figures[2].1 >= 1, "{last}");
+    assert!(figures[3].1 > 0 && figures[4].1 >= figures[3].1, "{last}");
+    assert_eq!(house.left_behind(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn the_demo_as_json_is_one_object_and_an_interrupt_cleans_up() {
+    let house = Home::new();
+    let mut demo = house.command(&["demo", "--json", "--miners", "2", "--seconds", "600"]);
+    let demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut daemon = Daemon::of(demo);
+    daemon.wait_for("see http://127.0.0.1:");
+    daemon.wait_for("  2 miners  accepted ");
+    assert_eq!(house.left_behind().len(), 1, "its state folder");
+    daemon.signal("INT");
+    let mut out = String::new();
+    let stdout = daemon.child.stdout.as_mut().expect("piped");
+    stdout.read_to_string(&mut out).expect("text");
+    let object: serde_json::Value = serde_json::from_str(out.trim_end()).expect("one object");
+    assert_eq!(object["miners"], 2);
+    assert_eq!(object["unanswered"], 0);
+    // Whether a block was found by then is luck; the exit code follows the object.
+    let passed = object["passed"].as_bool().expect("a verdict");
+    assert_eq!(daemon.end(), Some(i32::from(!passed)), "{object}");
+    assert_eq!(house.left_behind(), Vec::<PathBuf>::new());
+}
+
+/// A folder for one test: its file, its state, its temporary files.
+struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    fn new() -> Home {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("tmp")).expect("a folder");
+        Home { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A good file on free ports, with `more` at its end.
+    fn config(&self, more: &str) -> String {
+        format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n[http]\naddress = \"127.0.0.1:0\"\n\
+             [state]\ndirectory = {:?}\n[node]\nsimulated = true\n\
+             [node.simulation]\ntransactions = 10\nstart_height = 110\n{more}",
+            self.path("state"),
+        )
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let file = self.path("farm.toml");
+        fs::write(&file, text).expect("written");
+        file
+    }
+
+    fn check(&self, text: &str) -> Output {
+        let file = self.write(text);
+        headframe(&["check", "--config", file.to_str().expect("a plain path")])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(HEADFRAME);
+        command.args(arguments).env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    fn demo(&self, arguments: &[&str]) -> Output {
+        self.command(&["demo"]).args(arguments).output().expect("it runs")
+    }
+
+    fn left_behind(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("tmp")).expect("a folder");
+        entries.flatten().map(|entry| entry.path()).collect()
+    }
+}
+
+/// A process that runs until it is told to end, and what it says on standard error.
+struct Daemon {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+}
+
+impl Daemon {
+    fn start(file: &Path) -> Daemon {
+        let mut command = Command::new(HEADFRAME);
+        command.arg("run").arg("--config").arg(file).stderr(Stdio::piped());
+        Daemon::of(command.spawn().expect("it runs"))
+    }
+
+    fn of(mut child: Child) -> Daemon {
+        let errors = BufReader::new(child.stderr.take().expect("piped"));
+        Daemon { child, errors }
+    }
+
+    /// Reads on until a line contains `wanted`.
+    fn wait_for(&mut self, wanted: &str) -> String {
+        let mut said = String::new();
+        loop {
+            let start = said.len();
+            let read = self.errors.read_line(&mut said).expect("text");
+            assert!(read > 0, "it ended before {wanted:?}:\n{said}");
+            if said[start..].contains(wanted) {
+                return said[start..].to_owned();
+            }
+        }
+    }
+
+    /// Asks until the pages say that miners can have work.
+    fn until_ready(&mut self, address: &str) {
+        let started = Instant::now();
+        while !get(address, "/readyz").contains("\"ready\":true") {
+            assert!(started.elapsed() < LIMIT, "{}", get(address, "/readyz"));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}")).arg(self.child.id().to_string());
+        assert!(kill.status().expect("kill runs").success());
+    }
+
+    /// Its exit code, once it has ended by itself.
+    fn end(&mut self) -> Option<i32> {
+        let mut rest = Vec::new();
+        self.errors.read_to_end(&mut rest).expect("its end");
+        self.child.wait().expect("its code").code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn headframe(arguments: &[&str]) -> Output {
+    within(Command::new(HEADFRAME).args(arguments))
+}
+
+/// Runs a command of headframe's in a shell that lowers a limit first.
+fn limited(limit: &str, command: &str, file: &Path) -> Output {
+    let script = format!("{limit} && exec \"$0\" \"$1\" --config \"$2\"");
+    within(Command::new("sh").args(["-c", &script, HEADFRAME, command]).arg(file))
+}
+
+/// Ends what hangs, so that a test fails instead.
+fn within(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let id = child.id();
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(LIMIT) {
+        Ok(output) => output.expect("its output"),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+            panic!("{command:?} hangs")
+        }
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
