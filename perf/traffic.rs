@@ -57,11 +57,12 @@ impl Miner {
         !self.job_id.is_empty()
     }
 
-    /// What tells its job from another one: the id up to a dot, behind which headframe puts the
-    /// second of the rendering.
+    /// What tells its job from another one: headframe ends an id with eight digits for the second
+    /// of the rendering; shorter ids are other servers'.
     #[must_use]
     pub fn job_key(&self) -> &str {
-        self.job_id.split('.').next().unwrap_or_default()
+        let digits = self.job_id.len();
+        &self.job_id[..if digits > 8 { digits - 8 } else { digits }]
     }
 
     /// Writes the first request.
@@ -169,14 +170,14 @@ mod tests {
             br#"{"id":1,"result":[[["mining.notify","ab"]],"08000002",4],"error":null}"#;
         assert_eq!(miner.hear(subscribed), Heard::Subscribed);
         assert_eq!(miner.hear(br#"{"id":2,"result":true,"error":null}"#), Heard::Authorized);
-        let job = br#"{"id":null,"method":"mining.notify","params":["1f.2","aa","01","02",["03"],"20000000","1d00ffff","6560a1b2",true]}"#;
+        let job = br#"{"id":null,"method":"mining.notify","params":["1f00000002","aa","01","02",["03"],"20000000","1d00ffff","6560a1b2",true]}"#;
         assert_eq!(miner.hear(job), Heard::Job);
         assert!(miner.has_job());
         let mut out = Vec::new();
         miner.write_share(&mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.contains(r#"["w.0000007","1f.2","00000007","6560a1b2","00000001"]"#),
+            text.contains(r#"["w.0000007","1f00000002","00000007","6560a1b2","00000001"]"#),
             "{text}"
         );
         let refused = br#"{"id":10000000,"result":null,"error":[21,"x",null]}"#;

@@ -133,7 +133,7 @@ impl World {
         self.line.clear();
         let submit = client::Submit {
             worker: "worker",
-            job_id: &format!("{:x}.{:x}", self.job_number, CURTIME),
+            job_id: &format!("{:x}{:08x}", self.job_number, CURTIME),
             extranonce2: &[0, 0, 0, 1],
             ntime: CURTIME,
             nonce,

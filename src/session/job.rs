@@ -83,7 +83,9 @@ pub struct Rendering {
     pub clean: bool,
 }
 
-/// The job id of a rendering on the wire: `<job>.<second>`, both in lower-case hex.
+/// The job id of a rendering on the wire: the job's number, then the second in eight digits, in
+/// lower-case hex without leading zeros. One hex number and nothing else, because a miner in the
+/// field reads ids as a 64-bit number and writes that number back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RenderId {
     /// The job's number.
@@ -95,21 +97,18 @@ pub struct RenderId {
 impl RenderId {
     /// Reads an id; hex of either case, nothing else.
     pub fn parse(text: &str) -> Option<RenderId> {
-        let (number, second) = text.split_once('.')?;
-        Some(RenderId { number: hex_u32(number)?, second: hex_u32(second)? })
+        // `u64::from_str_radix` alone would take a sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = (digits && text.len() <= 16).then(|| u64::from_str_radix(text, 16).ok())??;
+        let (number, second) = ((id >> 32) as u32, id as u32);
+        (number > 0).then_some(RenderId { number, second })
     }
 }
 
 impl core::fmt::Display for RenderId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:x}.{:x}", self.number, self.second)
+        write!(f, "{:x}{:08x}", self.number, self.second)
     }
-}
-
-/// One to eight hex digits. `u32::from_str_radix` alone would take a sign.
-fn hex_u32(text: &str) -> Option<u32> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (digits && text.len() <= 8).then(|| u32::from_str_radix(text, 16).ok())?
 }
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
@@ -132,9 +131,17 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in
-            ["", ".", "1", "1.", ".1", "+1.1", "1.-1", "1.1.1", "123456789.1", "g.1", "1 .1"]
-        {
+        for text in [
+            "",
+            "1",
+            "6553f100",
+            "+16553f100",
+            "1.6553f100",
+            "g6553f100",
+            "1 6553f100",
+            "11234567812345678",
+            "000000006553f100",
+        ] {
             assert_eq!(RenderId::parse(text), None, "{text:?}");
         }
     }

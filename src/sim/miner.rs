@@ -258,9 +258,7 @@ impl Miner {
 
     fn notified(&mut self, notify: ServerNotify<'_>, notes: &mut Vec<Note>) {
         let id = notify.job_id.to_string();
-        let number =
-            id.split_once('.').and_then(|(number, _)| u32::from_str_radix(number, 16).ok());
-        let number = number.unwrap_or(0);
+        let number = u64::from_str_radix(&id, 16).map_or(0, |id| (id >> 32) as u32);
         self.newest_job = number;
         notes.push(Note::Job(notify.prev_hash, number));
         if notify.clean {

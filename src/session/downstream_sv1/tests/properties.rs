@@ -182,7 +182,7 @@ fn piece() -> impl Strategy<Value = (Vec<u8>, bool)> {
         .prop_map(String::into_bytes),
         concat!(
             r#"\{"id":1,"method":"mining\.(submit|subscribe|authorize|configure)","#,
-            r#""params":\[("w",|"1\.6553f100",|"00000001",|null,|7,|\{\},){0,"#,
+            r#""params":\[("w",|"16553f100",|"00000001",|null,|7,|\{\},){0,"#,
             r#"6}"6553f100"\]\}\n"#
         )
         .prop_map(String::into_bytes),
