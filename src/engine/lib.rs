@@ -1,8 +1,8 @@
 //! Threads and real sockets: the machine around the farm's values.
 //!
-//! Read in this order: `start` (the [`Engine`]: what starts in which order, and the handle), `plane`
-//! (the loop of a shard's thread), `coordinator` (the loop of the coordinator's), `lanes` (what runs
-//! between them), `placement`, `listener`, `guard`. Two hosts run the same plane: `host_glommio`,
+//! Read in this order: `start` (the [`Engine`]: what starts in which order, and the handle),
+//! `plane` (the loop of a shard's thread), `coordinator` (the loop of the coordinator's), `lanes`
+//! (what runs between them), `placement`, `listener`, `guard`. Two hosts run the same plane: `host_glommio`,
 //! the chosen one, and `host_thread`, for comparison.
 //!
 //! Deliberately absent: configuration files, HTTP, logs' formats, signals (`ops`); everything about

@@ -161,7 +161,8 @@ impl Drop for Buffers {
         if self.registered {
             return;
         }
-        // SAFETY: both blocks came from `allocate` with these layouts, and the kernel gave them back.
+        // SAFETY: both blocks came from `allocate` with these layouts, and the kernel gave them
+        // back.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), Buffers::entries_layout(self.count));
             let layout = Buffers::memory_layout(self.count, self.bytes_each);

@@ -52,12 +52,12 @@ impl fmt::Display for UringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UringError::Absent => f.write_str(
-                "this kernel offers no io_uring (ENOSYS): run Linux 6.1 or later, and in a container \
-                 allow the system calls io_uring_setup, io_uring_enter and io_uring_register",
+                "this kernel offers no io_uring (ENOSYS): run Linux 6.1 or later, and in a \
+                 container allow the system calls io_uring_setup, io_uring_enter and io_uring_register",
             ),
             UringError::Forbidden => f.write_str(
-                "io_uring is forbidden here (EPERM): set `sysctl kernel.io_uring_disabled=0`, or in \
-                 a container use a seccomp profile that allows io_uring",
+                "io_uring is forbidden here (EPERM): set `sysctl kernel.io_uring_disabled=0`, or \
+                 in a container use a seccomp profile that allows io_uring",
             ),
             UringError::Missing(features) => {
                 f.write_str("the kernel lacks what the shards need of io_uring: ")?;
