@@ -75,6 +75,13 @@ fn generated_texts_come_from_the_program_itself() {
 }
 
 #[test]
+fn the_packaged_sample_is_the_generated_one() {
+    let packaged = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/headframe.toml");
+    let packaged = fs::read_to_string(packaged).expect("it is in the tree");
+    assert_eq!(packaged, text(&headframe(&["generate", "config"])));
+}
+
+#[test]
 fn a_wrong_file_is_78_with_every_finding_for_run_and_check() {
     let house = Home::new();
     let file = house.write("[listen]\nadress = \"x\"\n[node]\nsimulated = true\n[pool]\n");

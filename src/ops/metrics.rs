@@ -159,7 +159,8 @@ fn jobs(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
 }
 
 fn ring(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
-    let rows: [(&str, &str, fn(&Counters) -> u64); 10] = [
+    type Row = (&'static str, &'static str, fn(&Counters) -> u64);
+    let rows: [Row; 10] = [
         ("receives", "Reads that delivered bytes.", |s| s.receives.value()),
         ("received_bytes", "Bytes read from miners.", |s| s.bytes_received.value()),
         ("sends", "Writes to miners.", |s| s.sends.value()),

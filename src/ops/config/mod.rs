@@ -201,11 +201,11 @@ fn read(path: &Path) -> Result<String, Faults> {
             "name a headframe configuration; no real one is that large",
         );
     }
-    String::from_utf8(bytes).or_else(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let fault = fault::Fault::new(offset, "the file is not UTF-8 text", "save it as UTF-8");
-        Err(Faults::within(path, &text, vec![fault]))
+        Faults::within(path, &text, vec![fault])
     })
 }
 

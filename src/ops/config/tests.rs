@@ -172,6 +172,15 @@ fn wrong_values_are_refused() {
             "1:1: address \"127.0.0.1:9332\" is used twice; give each listener and [http] its own \
              port",
         ),
+    ];
+    for (text, wanted) in rows {
+        refused_line(text, &format!("farm.toml:{wanted}"));
+    }
+}
+
+#[test]
+fn wrong_values_elsewhere_are_refused() {
+    let rows = [
         (
             "[difficulty]\nstart = 0",
             "2:9: start cannot be 0; use 0.000000000001 to 1000000000000000",

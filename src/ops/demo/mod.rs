@@ -1,6 +1,7 @@
 //! `demo`: everything at work on loopback. A simulated node with a real chain, the very farm that
 //! `run` runs, and CPU miners that really hash. `progress` shows it, `verdict` judges it.
 
+mod pace;
 mod progress;
 mod verdict;
 
@@ -13,6 +14,7 @@ use node::simulated::Control;
 use pow::Kernel;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::pace::Pace;
 use self::progress::{Facts, Progress};
 use self::verdict::{Outcome, judge};
 use crate::cli::{DemoArgs, Protocol};
@@ -51,6 +53,7 @@ struct Plan {
     seconds: u32,
     threads: usize,
     hashes_per_second: f64,
+    block_seconds: f64,
     block_difficulty: f64,
     share_difficulty: f64,
 }
@@ -122,18 +125,17 @@ impl Plan {
     fn of(miners: usize, seconds: u32, threads: usize, hashes_per_second: f64) -> Plan {
         let duration = f64::from(seconds);
         let block_seconds = BLOCK_SECONDS.min(duration / BLOCKS_EXPECTED_MIN);
-        let block_difficulty = hashes_per_second * block_seconds / HASHES_PER_DIFFICULTY;
         let shares_wanted = SHARES_PER_MINER * miners as f64 / duration;
         let shares_per_second = shares_wanted.max(SHARES_PER_BLOCK / block_seconds);
         let share_difficulty = hashes_per_second / shares_per_second / HASHES_PER_DIFFICULTY;
-        let easiest = node::simulated::DIFFICULTY_MIN;
         Plan {
             miners,
             seconds,
             threads,
             hashes_per_second,
-            block_difficulty: block_difficulty.max(easiest),
-            share_difficulty: share_difficulty.max(easiest),
+            block_seconds,
+            block_difficulty: block_difficulty(hashes_per_second, block_seconds),
+            share_difficulty: share_difficulty.max(node::simulated::DIFFICULTY_MIN),
         }
     }
 
@@ -170,6 +172,12 @@ impl Plan {
     }
 }
 
+/// At this difficulty a block is found every `block_seconds` on average.
+fn block_difficulty(hashes_per_second: f64, block_seconds: f64) -> f64 {
+    let difficulty = hashes_per_second * block_seconds / HASHES_PER_DIFFICULTY;
+    difficulty.max(node::simulated::DIFFICULTY_MIN)
+}
+
 /// Starts everything, shows it until the time is over, and takes the last figures.
 async fn show(
     plan: &Plan,
@@ -190,7 +198,7 @@ async fn show(
         plan.miners,
         plan.hashes_per_second / 1e6,
         plan.threads,
-        plan.block_difficulty * HASHES_PER_DIFFICULTY / plan.hashes_per_second,
+        plan.block_seconds,
     ));
     progress.line(&format!("see http://{pages}/ while it runs"));
     watch(plan, &fleet, &node, asked, progress).await;
@@ -224,6 +232,7 @@ async fn watch(
 ) {
     let started = Instant::now();
     let end = Duration::from_secs(u64::from(plan.seconds));
+    let mut pace = Pace::new(plan.hashes_per_second, started);
     let mut look = interval(progress.every());
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -237,6 +246,10 @@ async fn watch(
                 let facts = Facts::of(&stats, node);
                 let elapsed = started.elapsed();
                 progress.show(elapsed.min(end), end, &facts);
+                if let Some(rate) = pace.corrected(Instant::now(), stats.hashes) {
+                    // A chain that cannot follow only finds blocks more or less often.
+                    let _ = node.set_difficulty(block_difficulty(rate, plan.block_seconds));
+                }
                 let complete = facts.blocks > 0 && stats.without_share() == 0;
                 if elapsed >= end && (complete || elapsed >= end + GRACE) {
                     return;

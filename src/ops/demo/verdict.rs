@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn each_broken_expectation_is_named() {
         let refused = BTreeMap::from([("bad-txnmrklroot".to_owned(), 2)]);
-        let rows: [(&str, fn(&mut Stats, &mut Facts)); 4] = [
+        type Spoil = fn(&mut Stats, &mut Facts);
+        let rows: [(&str, Spoil); 4] = [
             ("1 shares were rejected", |stats, _| stats.rejected_expected = 0),
             ("2 shares were never answered", |stats, _| stats.unanswered = 2),
             ("1 miners have no accepted share", |stats, _| stats.accepted_by_connection[0] = 0),
