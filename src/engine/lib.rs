@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `start` (the [`Engine`]: what starts in which order, and the handle),
 //! `plane` (the loop of a shard's thread), `coordinator` (the loop of the coordinator's), `lanes`
-//! (what runs between them), `placement`, `listener`, `guard`. Two hosts run the same plane: `host_glommio`,
-//! the chosen one, and `host_thread`, for comparison.
+//! (what runs between them), `placement`, `listener`, `guard`. Two hosts run the same plane:
+//! `host_glommio`, the chosen one, and `host_thread`, for comparison.
 //!
 //! Deliberately absent: configuration files, HTTP, logs' formats, signals (`ops`); everything about
 //! a protocol (`session`), about who works on what (`farm`), and about bytes on sockets (`shard`).

@@ -53,7 +53,8 @@ impl fmt::Display for UringError {
         match self {
             UringError::Absent => f.write_str(
                 "this kernel offers no io_uring (ENOSYS): run Linux 6.1 or later, and in a \
-                 container allow the system calls io_uring_setup, io_uring_enter and io_uring_register",
+                 container allow the system calls io_uring_setup, io_uring_enter and \
+                 io_uring_register",
             ),
             UringError::Forbidden => f.write_str(
                 "io_uring is forbidden here (EPERM): set `sysctl kernel.io_uring_disabled=0`, or \
