@@ -66,6 +66,10 @@ pub struct Shard<R: Ring> {
     pub(crate) rearm: Vec<ConnId>,
     /// Connections that wait for a prefix.
     pub(crate) asking: Vec<ConnId>,
+    /// The ring has, or will at once have, more than this turn has taken.
+    pub(crate) is_behind: bool,
+    /// Turns in a row that have put off the sweep because of that.
+    pub(crate) sweeps_postponed: u32,
     pub(crate) fan_out: FanOut,
     buffers: Buffers,
     pub(crate) outgoing: Outgoing,
@@ -108,6 +112,8 @@ impl<R: Ring> Shard<R> {
             ready: Vec::new(),
             rearm: Vec::new(),
             asking: Vec::new(),
+            is_behind: false,
+            sweeps_postponed: 0,
             fan_out: FanOut::default(),
             buffers: Buffers::new(settings.buffers_reserved),
             outgoing: Outgoing::new(Tick(0)),

@@ -34,6 +34,10 @@ use crate::slot::Phase;
 /// a deadline by no more than that.
 pub const COMPLETIONS_PER_TURN: usize = 1_024;
 
+/// Turns in a row that may put off the sweep because the ring has more than one turn takes: enough
+/// to read something from 65,536 connections, few enough that a flood cannot stop the time.
+pub const SWEEPS_POSTPONED_MAX: u32 = 64;
+
 /// How long a drain may take before every connection is closed as it is: within the five seconds
 /// that a stop may last, with one left for the ledger.
 pub const DRAIN_US_MAX: u64 = 4_000_000;
@@ -105,11 +109,13 @@ impl<R: Ring> Shard<R> {
     /// Takes what the ring has, and lets sessions read it. Shares gather in the batch.
     fn take_completions<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) -> usize {
         let mut served = 0;
+        self.is_behind = true;
         for _ in 0..COMPLETIONS_PER_TURN {
             if self.outgoing.is_choked() {
                 break;
             }
             let Some(completion) = hands.ring.next() else {
+                self.is_behind = !self.rearm.is_empty();
                 break;
             };
             let brings =
@@ -245,8 +251,14 @@ impl<R: Ring> Shard<R> {
         });
     }
 
-    /// Serves connections whose time has come.
+    /// Serves connections whose time has come. Not while bytes of them may still wait in the ring:
+    /// after a stall, a peer that spoke in time must be heard before it is judged.
     fn sweep<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        if self.is_behind && self.sweeps_postponed < SWEEPS_POSTPONED_MAX {
+            self.sweeps_postponed += 1;
+            return;
+        }
+        self.sweeps_postponed = 0;
         for _ in 0..DUE_PER_TURN {
             let Some(slot) = self.deadlines.next(hands.now) else {
                 return;

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use farm::blocks::Declined;
+use farm::extranonce::REST_MICROS_MIN;
 use pow::{Hash256, Target};
 use session::{Prefix, ShareOutcome};
+use shard::ConnId;
 
 use crate::faults::Faults;
 use crate::miner::{Kind, Note, Role, Submitted};
@@ -23,6 +25,8 @@ const TIP_BOUND_US: u64 = SECOND / 50;
 const TIP_BOUND_ROUGH_US: u64 = 4 * SECOND;
 /// What each miner of the world may add to it: 20,000 of them, while they connect, 120 ms.
 const TIP_BOUND_MINER_US: u64 = 6;
+/// How long a peer may take nothing: ten seconds and a sweep, and one of ours in between.
+const READER_US_MAX: u64 = 12 * SECOND;
 /// A lane that is never full.
 const LANE_SLOTS_AMPLE: usize = 16;
 /// The stall of a shard excuses it for a while.
@@ -51,6 +55,8 @@ pub(crate) struct Checker {
     /// Good shares that were without a reply when their link ended: credited or not.
     lost: u64,
     turns: u64,
+    /// Who had each prefix last, and when.
+    prefixes: BTreeMap<Prefix, (usize, ConnId, u64)>,
 }
 
 impl Checker {
@@ -195,14 +201,38 @@ impl World {
         }
     }
 
-    /// No two live connections have one prefix, on whatever shard.
+    /// No two live connections have one prefix, on whatever shard, and none is given again before
+    /// it has rested.
     fn check_prefixes(&mut self) {
-        let mut seen: BTreeMap<Prefix, usize> = BTreeMap::new();
+        let (now, checker) = (self.now, &mut self.checker);
         for (index, host) in self.hosts.iter().enumerate() {
             for connection in host.shard.connections() {
                 let Some(prefix) = connection.prefix else { continue };
-                if let Some(other) = seen.insert(prefix, index) {
-                    let what = format!("{prefix:?} is live on shard {other} and on shard {index}");
+                let holder = (index, connection.conn, now);
+                let Some((other, conn, at)) = checker.prefixes.insert(prefix, holder) else {
+                    continue;
+                };
+                if (other, conn) == (index, connection.conn) {
+                    continue;
+                }
+                let what = if at == now { "is live" } else { "was used a moment ago" };
+                if now - at < REST_MICROS_MIN {
+                    let (here, there) = (index, other);
+                    return checker
+                        .fail(format!("{prefix:?} {what} on shard {there} and is on {here}"));
+                }
+            }
+        }
+    }
+
+    /// A peer that takes nothing is cut off in time.
+    pub(crate) fn check_readers(&mut self) {
+        for host in &self.hosts {
+            let since = host.stalled_at.unwrap_or(0);
+            for link in host.ring.links().filter(|link| link.pending.is_some()) {
+                let stuck_us = self.now.saturating_sub(since.max(link.pending_since));
+                if stuck_us > READER_US_MAX {
+                    let what = format!("miner {} has taken nothing for {stuck_us} µs", link.miner);
                     return self.checker.fail(what);
                 }
             }

@@ -37,6 +37,9 @@ pub struct Faults {
     pub completion_us_max: u64,
     /// Per mille of receives that end for lack of buffers.
     pub no_buffers: u64,
+    /// Per mille of closes after which the ring still reports something of the closed connection:
+    /// more than a real ring may do, and the reason for generations.
+    pub stale: u64,
     /// Provided buffers per shard.
     pub buffers: usize,
     /// Per mille of writes that arrive in pieces.
@@ -90,6 +93,7 @@ impl Faults {
             reorder: maybe(2, 16),
             completion_us_max: maybe(100, 20_000),
             no_buffers: maybe(5, 200),
+            stale: maybe(100, 1_000),
             splits: maybe(50, 1_000),
             reset_us: maybe(SECOND / 2, 10 * SECOND),
             vanish_us: maybe(2 * SECOND, 20 * SECOND),

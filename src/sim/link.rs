@@ -10,7 +10,7 @@ use crate::random::Random;
 
 /// Bytes that the kernel takes from a shard before its peer has read any: SO_SNDBUF, scaled down
 /// as the simulated jobs are.
-pub const SEND_BUFFER_BYTES: usize = 8_192;
+pub const SEND_BUFFER_BYTES: usize = 2_048;
 
 /// Number of a link, unique in its world.
 pub type LinkId = u32;
@@ -101,6 +101,8 @@ pub struct Link {
     pub is_armed: bool,
     /// The one send for which there was no room yet.
     pub pending: Option<(Chunk, usize)>,
+    /// Since when it waits.
+    pub pending_since: u64,
     /// A send was submitted whose completion was not taken.
     pub sending: bool,
     /// The connection broke with this errno.
@@ -135,6 +137,7 @@ impl Link {
             unread_down: Vec::new(),
             is_armed: false,
             pending: None,
+            pending_since: 0,
             sending: false,
             broken: None,
             miner_closed_at: None,

@@ -13,6 +13,8 @@ use crate::random::Random;
 
 /// Bytes of one provided buffer: small, so that lines are often cut.
 const BUFFER_BYTES: usize = 512;
+/// How late a completion of a closed connection comes at most.
+const HAUNT_US_MAX: u64 = 5_000_000;
 /// What a reset looks like to the shard: ECONNRESET.
 pub const RESET: i32 = 104;
 const ECANCELED: i32 = 125;
@@ -207,14 +209,8 @@ impl SimRing {
 
     /// Buffers that the shard has not given back: none between two turns.
     pub fn buffers_out(&self) -> usize {
-        self.buffers_out - self.buffers_ready()
-    }
-
-    fn buffers_ready(&self) -> usize {
-        let received = |completion: &&Completion<Buf, Socket>| {
-            matches!(completion, Completion::Received { .. })
-        };
-        self.ready.iter().filter(received).count()
+        let delayed = self.delayed.values().filter(is_received).count();
+        self.buffers_out - delayed - self.ready.iter().filter(is_received).count()
     }
 
     fn pump_accept(&mut self) {
@@ -286,6 +282,7 @@ impl SimRing {
         let mut count = bytes.len().min(link.room());
         if count == 0 {
             link.pending = Some((chunk, from));
+            link.pending_since = self.now;
             return;
         }
         if self.random.happens(self.faults.short_sends) {
@@ -331,6 +328,20 @@ impl SimRing {
         let Some(chosen) = self.ready.get(drawn) else { return 0 };
         let goes_first = |earlier: &Completion<Buf, Socket>| must_precede(earlier, chosen);
         self.ready.iter().take(drawn).position(goes_first).unwrap_or(drawn)
+    }
+
+    /// Reports something of a connection that is closed, when its slot may have a new tenant.
+    fn haunt(&mut self, conn: ConnId) {
+        let at = self.now + self.random.within(1, HAUNT_US_MAX);
+        let ghost = if self.random.happens(500) {
+            self.buffers_out += 1;
+            Completion::Received { conn, buf: Buf(b"no stratum\n".to_vec()) }
+        } else {
+            Completion::ReceiveEnded { conn, cause: ReceiveEnd::Failed(RESET) }
+        };
+        self.sequence += 1;
+        self.delayed.insert((at, self.sequence), ghost);
+        self.wishes.push((at, Wish::Wake));
     }
 
     fn check_close(&mut self, id: LinkId) {
@@ -457,7 +468,15 @@ impl Ring for SimRing {
         }
         self.complete(Completion::Closed { conn });
         self.wishes.push((gone, Wish::HangUp(id)));
+        if self.random.happens(self.faults.stale) {
+            self.haunt(conn);
+        }
     }
+}
+
+/// Whether a completion has a buffer.
+fn is_received(completion: &&Completion<Buf, Socket>) -> bool {
+    matches!(completion, Completion::Received { .. })
 }
 
 /// The connection that a completion names.

@@ -145,7 +145,7 @@ impl World {
                 link.disturb(now, "its miner did not read");
             }
         });
-        let micros = self.random.within(SECOND, 20 * SECOND);
+        let micros = self.random.within(SECOND, 40 * SECOND);
         self.after(micros, Event::StartReader(host, link));
     }
 

@@ -332,6 +332,7 @@ impl World {
             Event::CoordinatorTimer => self.tell_coordinator(Input::Timer),
             Event::Second => {
                 self.tell_coordinator(Input::Timer);
+                self.check_readers();
                 self.after(SECOND, Event::Second);
             }
             Event::Tip => self.new_tip(true),

@@ -416,6 +416,21 @@ fn garbage_closes_its_sender_only() {
 }
 
 #[test]
+fn after_a_stall_a_peer_is_heard_before_it_is_judged() {
+    let mut world = World::new(2_000);
+    let miners: Vec<ConnId> = (0..1_500).map(|number| world.connect(number)).collect();
+    for miner in &miners {
+        world.ring.deliver(*miner, HANDSHAKE);
+    }
+    // The shard gets to run again after the time for the first byte, with more than one turn's
+    // completions before it.
+    world.now = world.now.plus_micros(6 * SECOND);
+    world.settle();
+    assert_eq!(world.shard.connections().count(), 1_500);
+    assert_eq!(closed(&world, CloseReason::Handshake), 0);
+}
+
+#[test]
 fn silent_connections_are_closed_when_their_time_is_up() {
     let mut world = World::new(2_000);
     for number in 0..1_500 {

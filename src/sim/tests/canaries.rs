@@ -38,7 +38,7 @@ fn each_lie_is_caught_by_the_check_that_it_offends() {
         (Sabotage::ForeignReset, "were closed without a reason"),
         (Sabotage::LostJob, "is on tip"),
         (Sabotage::LostBlock, "never reached a node"),
-        (Sabotage::SharedLease, "is live on shard"),
+        (Sabotage::SharedLease, "on shard 0 and is on 1"),
         (Sabotage::LostReply, "has no reply to request"),
         (Sabotage::CreditTwice, "a share was credited twice"),
         (Sabotage::OldTip, "was sent back from tip"),

@@ -9,7 +9,9 @@ use sim::{Faults, Plan, run};
 const SEEDS: u64 = 300;
 
 /// Seeds that once showed a fault; each stays for ever.
-const ONCE_FAILED: [u64; 0] = [];
+///
+/// 224: after a stall with two buffers, peers that had spoken in time were closed as silent.
+const ONCE_FAILED: [u64; 1] = [224];
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
