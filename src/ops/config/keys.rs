@@ -125,12 +125,12 @@ const LISTEN: &[Key] = &[
 const STATE: &[Key] = &[example(
     "directory",
     r#""/var/lib/headframe""#,
-    "default: $STATE_DIRECTORY, else $XDG_STATE_HOME/headframe, else ~/.local/state/headframe",
+    "default: $STATE_DIRECTORY, else $XDG_STATE_HOME/headframe",
 )];
 
 const SHARDS: &[Key] = &[
     key("count", "0", "0: every core but the last, which is the coordinator's"),
-    example("cores", "[0, 1]", "which cores the shards are pinned to"),
+    example("cores", "[0, 1]", "the cores to use; the last is the coordinator's"),
     key("gather", "true", "let more requests gather for up to 500 us where the kernel can"),
     key("host", r#""glommio""#, r#"or "thread": a bare pinned thread"#),
     key("kernel", r#""auto""#, "SHA-256 kernel: the fastest, or one by name"),
@@ -139,8 +139,8 @@ const SHARDS: &[Key] = &[
 const DIFFICULTY: &[Key] = &[
     not_yet("shares_per_minute"),
     key("start", "16384.0", "any positive number; one CPU wants about 0.001"),
-    key("minimum", "1.0", "never easier than this (default: 1, or start where that is lower)"),
-    example("maximum", "1000000.0", "never harder than this"),
+    key("minimum", "1.0", "never easier (default: 1, or start where that is lower)"),
+    example("maximum", "1000000.0", "never harder"),
 ];
 
 const FAILOVER: &[Key] = &[not_yet("fallback_solo"), not_yet("no_work")];
@@ -166,11 +166,7 @@ const NODE: &[Key] = &[
 const SIMULATION: &[Key] = &[
     key("difficulty", "1.0", "of a block; 1 is about 4 billion hashes"),
     key("block_seconds", "30.0", "between blocks by somebody else; 0: never"),
-    key(
-        "spacing",
-        r#""poisson""#,
-        r#"of those blocks: "poisson" (block_seconds on average) or "fixed""#,
-    ),
+    key("spacing", r#""poisson""#, r#"of those: "poisson" (as mining is) or "fixed""#),
     key("transactions", "4000", "in a template"),
     key("reorgs", "0.0", "part of somebody else's blocks that replace the tip, 0 to 1"),
     key("seed", "1", "of everything random in the chain"),
