@@ -209,8 +209,7 @@ impl SimRing {
 
     /// Buffers that the shard has not given back: none between two turns.
     pub fn buffers_out(&self) -> usize {
-        let delayed = self.delayed.values().filter(is_received).count();
-        self.buffers_out - delayed - self.ready.iter().filter(is_received).count()
+        self.buffers_out - self.ready.iter().filter(is_received).count()
     }
 
     fn pump_accept(&mut self) {
@@ -316,7 +315,10 @@ impl SimRing {
             if entry.key().0 > self.now {
                 return;
             }
-            self.ready.push_back(entry.remove());
+            let completion = entry.remove();
+            // Only ghosts have a buffer here; it is theirs from now on, not while they wait.
+            self.buffers_out += usize::from(is_received(&&completion));
+            self.ready.push_back(completion);
         }
     }
 
@@ -334,7 +336,6 @@ impl SimRing {
     fn haunt(&mut self, conn: ConnId) {
         let at = self.now + self.random.within(1, HAUNT_US_MAX);
         let ghost = if self.random.happens(500) {
-            self.buffers_out += 1;
             Completion::Received { conn, buf: Buf(b"no stratum\n".to_vec()) }
         } else {
             Completion::ReceiveEnded { conn, cause: ReceiveEnd::Failed(RESET) }
