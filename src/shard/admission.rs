@@ -216,8 +216,9 @@ impl<S> Admission<S> {
         if !allow.is_some_and(|allow| allow.allows(offered.peer)) {
             return Err((offered.socket, RefusalReason::NotAllowed));
         }
-        // Twice the pause mark: what one accept had already taken when it was told to stop.
-        if self.waiting.len() >= 2 * SOCKETS_WAITING_MAX {
+        // An accept takes the whole backlog before it can be told to pause, and a socket that was
+        // taken is a miner: only the limit of connections refuses it.
+        if self.waiting.len() + self.open >= self.settings.connections_max {
             return Err((offered.socket, RefusalReason::Connections));
         }
         self.waiting.push_back(offered);
@@ -482,6 +483,20 @@ mod tests {
         while door.next(0).is_some() {}
         door.steer(Tick(0), |_, act| acts.push(act));
         assert_eq!(acts, [Steer::Arm, Steer::Stop, Steer::Arm]);
+    }
+
+    #[test]
+    fn a_whole_backlog_taken_at_once_is_kept_up_to_the_limit_of_connections() {
+        let backlog = 4 * SOCKETS_WAITING_MAX as u32;
+        let mut door = door(backlog as usize, usize::MAX);
+        door.steer(Tick(0), |_, _| {});
+        for socket in 0..backlog {
+            offer(&mut door, socket, "10.0.0.1").unwrap();
+        }
+        assert_eq!(offer(&mut door, backlog, "10.0.0.1"), Err(RefusalReason::Connections));
+        for open in 0..backlog as usize {
+            assert_eq!(door.next(open).unwrap().1, Ok(()));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use session::{
     SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, Shared, Tick,
 };
 
-use crate::admission::{Admission, AdmissionSettings, SOCKETS_WAITING_MAX};
+use crate::admission::{Admission, AdmissionSettings};
 use crate::checks::Batch;
 use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
@@ -382,11 +382,12 @@ impl<R: Ring> Shard<R> {
     fn note_name(&mut self, slot: u32, worker: u8) {
         let place = self.slots.at_mut(slot);
         let names = place.session.as_ref().map_or(&[][..], |session| session.names());
-        let name = names.get(usize::from(worker)).expect("an event names a worker by its index");
-        let id = self.workers.intern(name);
-        assert_eq!(place.workers.len(), usize::from(worker), "names come in their order");
-        place.workers.push(id);
-        self.workers.connected(id);
+        // Names are only ever appended; one that authorizes again is known.
+        for name in names.iter().take(usize::from(worker) + 1).skip(place.workers.len()) {
+            let id = self.workers.intern(name);
+            place.workers.push(id);
+            self.workers.connected(id);
+        }
     }
 
     fn note_share(&mut self, slot: u32, share: ShareEvent, now: Tick) {
@@ -590,7 +591,7 @@ impl<R: Ring> Shard<R> {
         let (blocks, blocks_max) = self.outgoing.blocks_held();
         [
             level("connections", self.slots.used(), connections_max),
-            level("sockets waiting", self.admission.waiting(), 2 * SOCKETS_WAITING_MAX),
+            level("sockets waiting", self.admission.waiting(), connections_max),
             level("connections that ask for a prefix", self.asking.len(), connections_max),
             level("blocks held", blocks, blocks_max),
             level("pooled buffers", self.buffers.len(), BUFFERS_POOLED_MAX),

@@ -416,6 +416,29 @@ fn garbage_closes_its_sender_only() {
 }
 
 #[test]
+fn a_name_that_authorizes_again_is_one_worker() {
+    let mut world = World::new(2);
+    world.new_tip();
+    let miner = world.miner(1);
+    for name in ["farm.1", "farm.2", "farm.1"] {
+        let line =
+            format!("{{\"id\":9,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n");
+        world.ring.deliver(miner, line.as_bytes());
+        world.settle();
+    }
+    world.pass(2 * SECOND);
+    let rows = world.lane.take(|message| match message {
+        FromShard::Report(report) => Some(report.rows),
+        _ => None,
+    });
+    let connections = |name: &str| {
+        let mut rows = rows.iter().flatten().rev();
+        rows.find(|row| &*row.name == name).map(|row| row.connections)
+    };
+    assert_eq!((connections("farm.1"), connections("farm.2")), (Some(1), Some(1)));
+}
+
+#[test]
 fn after_a_stall_a_peer_is_heard_before_it_is_judged() {
     let mut world = World::new(2_000);
     let miners: Vec<ConnId> = (0..1_500).map(|number| world.connect(number)).collect();
