@@ -2,6 +2,7 @@
 //!
 //! The sizes are those of a usual day: a path of 12 nodes (a block of some 4,000 transactions), a
 //! coinbase of 167 bytes, submit lines of about 120 to 180 bytes. Nothing is measured here.
+#![forbid(unsafe_code)]
 
 use pow::{Extranonce, Hash256, Share, Work, WorkParts};
 

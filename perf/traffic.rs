@@ -170,8 +170,11 @@ mod tests {
             br#"{"id":1,"result":[[["mining.notify","ab"]],"08000002",4],"error":null}"#;
         assert_eq!(miner.hear(subscribed), Heard::Subscribed);
         assert_eq!(miner.hear(br#"{"id":2,"result":true,"error":null}"#), Heard::Authorized);
-        let job = br#"{"id":null,"method":"mining.notify","params":["1f00000002","aa","01","02",["03"],"20000000","1d00ffff","6560a1b2",true]}"#;
-        assert_eq!(miner.hear(job), Heard::Job);
+        let job = concat!(
+            r#"{"id":null,"method":"mining.notify","params":["1f00000002","aa","01","02",["03"],"#,
+            r#""20000000","1d00ffff","6560a1b2",true]}"#
+        );
+        assert_eq!(miner.hear(job.as_bytes()), Heard::Job);
         assert!(miner.has_job());
         let mut out = Vec::new();
         miner.write_share(&mut out);

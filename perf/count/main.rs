@@ -76,9 +76,12 @@ fn ramp(number: u32) {
 }
 
 fn parse(number: u32) {
-    let line = br#"{"id":4217,"method":"mining.submit","params":["farm-north.rack-17.unit-042","1f3a.68f0c0de","00a1b2c3","68f0c0df","9e3779b1","00c26000"]}          "#;
+    let line = concat!(
+        r#"{"id":4217,"method":"mining.submit","params":["farm-north.rack-17.unit-042","#,
+        r#""1f3a68f0c0de","00a1b2c3","68f0c0df","9e3779b1","00c26000"]}"#
+    );
     for _ in 0..number {
-        measured_parse(line);
+        measured_parse(line.as_bytes());
     }
 }
 

@@ -59,7 +59,8 @@ proptest! {
 
     #[test]
     fn the_block_is_what_was_mined(
-        height in 1..1_000_000u32,
+        // The oracle does not know the one-byte heights up to 16; pow's own tests do.
+        height in 17..1_000_000u32,
         count in 0..40usize,
         prefix in prop::collection::vec(any::<u8>(), 0..9),
         signature in prop::collection::vec(any::<u8>(), 0..30),

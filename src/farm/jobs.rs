@@ -112,9 +112,10 @@ impl JobMaker {
         let next_number = number.checked_add(1).ok_or(JobError::NumbersUsedUp)?;
         let network_target =
             Target::from_compact(template.bits).ok_or(JobError::Bits(template.bits))?;
-        let coinbase = self.coinbase(template)?;
-        let work = self.work(template, &coinbase)?;
         let same_tip = self.tip.as_ref().filter(|tip| tip.prev_hash == template.prev_hash);
+        let tip = if same_tip.is_some() { self.tips } else { self.tips + 1 };
+        let coinbase = self.coinbase(template, tip)?;
+        let work = self.work(template, &coinbase)?;
         let coinbase_only = template.transactions.is_empty();
         let replaces_coinbase_only =
             same_tip.is_some_and(|tip| tip.coinbase_only) && !coinbase_only;
@@ -124,7 +125,6 @@ impl JobMaker {
         if min_ntime > template.curtime {
             return Err(JobError::Time { curtime: template.curtime, min_ntime });
         }
-        let tip = if same_tip.is_some() { self.tips } else { self.tips + 1 };
         let version = template.version & !mask;
         let content = self.content(version, &coinbase, &work);
         self.next_number = next_number;
@@ -148,10 +148,14 @@ impl JobMaker {
         })
     }
 
-    fn coinbase(&self, template: &Template) -> Result<Coinbase, JobError> {
+    /// The tip's number stands in the coinbase, so that a template that comes again after a
+    /// reorganisation and back makes other headers: no share can be credited on both.
+    fn coinbase(&self, template: &Template, tip: u32) -> Result<Coinbase, JobError> {
+        let [.., high, low] = tip.to_be_bytes();
+        let prefix = [&[high, low], self.settings.group_prefix.as_slice()].concat();
         let parts = CoinbaseParts {
             template,
-            prefix: &self.settings.group_prefix,
+            prefix: &prefix,
             extranonce_size: self.extranonce_size(),
             payout_script: &self.settings.payout_script,
             signature: &self.settings.signature,

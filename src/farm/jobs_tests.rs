@@ -74,6 +74,19 @@ fn only_a_full_job_after_an_empty_one_on_the_same_tip_replaces_it() {
 }
 
 #[test]
+fn a_tip_that_comes_back_makes_other_headers() {
+    let mut maker = JobMaker::new(settings(), Kernel::detect());
+    let [a, b] = [template(100, 1, &[]), template(100, 2, &[])];
+    let jobs = [&a, &b, &a].map(|template| maker.make(template, Tick(1)).expect("a job"));
+    assert_eq!(jobs[0].work.prev_hash(), jobs[2].work.prev_hash());
+    assert_ne!(
+        jobs[0].coinbase_first, jobs[2].coinbase_first,
+        "a share of one is none of the other"
+    );
+    assert_ne!(jobs[0].content, jobs[2].content);
+}
+
+#[test]
 fn content_is_equal_only_when_every_header_is() {
     let base = template(300, 1, &transactions(3));
     let content = |template: &Template, settings: JobSettings| {

@@ -30,6 +30,8 @@ const DIFFICULTY_MAX: f64 = 1e15;
 const EXTRANONCE2_SIZE: std::ops::RangeInclusive<u64> = 2..=16;
 /// A consensus rule: a coinbase's scriptSig.
 const SCRIPT_SIG_BYTES_MAX: usize = 100;
+/// What `farm` puts before the extranonce, so that a tip that comes back makes other headers.
+const TIP_BYTES: usize = 2;
 /// BIP34: the height needs a length and four bytes until block 2,147,483,647.
 const HEIGHT_PUSH_BYTES_MAX: usize = 5;
 /// What tells our miners apart, before the bytes that they roll.
@@ -259,12 +261,13 @@ fn payout(raw: &RawConfig<'_>, listen: &[Listen], faults: &mut Vec<Fault>) -> Pa
 fn signature(reader: &mut Reader<'_, '_>, listen: &[Listen]) -> Vec<u8> {
     let signature = reader.text("signature").unwrap_or_else(|| "/headframe/".to_owned());
     let rolled = listen.iter().map(|listen| usize::from(listen.extranonce2_size)).max();
-    let taken = HEIGHT_PUSH_BYTES_MAX + EXTRANONCE1_BYTES + rolled.unwrap_or(0);
+    let fixed = HEIGHT_PUSH_BYTES_MAX + TIP_BYTES + EXTRANONCE1_BYTES;
+    let taken = fixed + rolled.unwrap_or(0);
     let room = SCRIPT_SIG_BYTES_MAX - taken;
     if signature.len() > room {
         let what = format!("signature has {} bytes", signature.len());
         let remedy = format!(
-            "use at most {room}: height and extranonce take {taken} of the {SCRIPT_SIG_BYTES_MAX} \
+            "use at most {room}: height, tip and extranonce take {taken} of the {SCRIPT_SIG_BYTES_MAX} \
              bytes of a coinbase's scriptSig"
         );
         reader.fault("signature", what, remedy);

@@ -252,10 +252,10 @@ fn impossible_limits_are_refused() {
     let signature = "x".repeat(88);
     refused_line(
         &format!("[payout]\nsignature = \"{signature}\""),
-        "farm.toml:2:13: signature has 88 bytes; use at most 87: height and extranonce take 13 of \
-         the 100 bytes of a coinbase's scriptSig",
+        "farm.toml:2:13: signature has 88 bytes; use at most 85: height, tip and extranonce take \
+         15 of the 100 bytes of a coinbase's scriptSig",
     );
-    accepted(&format!("[payout]\nsignature = \"{}\"\n{LEAST}", &signature[1..]));
+    accepted(&format!("[payout]\nsignature = \"{}\"\n{LEAST}", &signature[3..]));
 }
 
 #[test]
