@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
+/// As a shard's listener.
+const CONGESTION_CONTROL: &str = "cubic";
 /// Source addresses to spread connections over: one has 28,000 ports.
 const SOURCE_ADDRESSES: u32 = 8;
 
@@ -19,6 +21,7 @@ pub fn listen(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let fd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
+    sockopt::set_tcp_congestion(&fd, CONGESTION_CONTROL)?;
     net::bind(&fd, &address)?;
     net::listen(&fd, i32::MAX)?;
     Ok(fd)
@@ -35,6 +38,7 @@ pub fn connect(server: SocketAddr, number: u32) -> rustix::io::Result<OwnedFd> {
     let fd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_linger(&fd, Some(Duration::ZERO))?;
     sockopt::set_tcp_nodelay(&fd, true)?;
+    sockopt::set_tcp_congestion(&fd, CONGESTION_CONTROL)?;
     let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCE_ADDRESSES) as u8);
     net::bind(&fd, &SocketAddr::new(IpAddr::V4(source), 0))?;
     loop {

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use ops::cli::{self, Command};
 use ops::exit::{self, Exit, Stop};
 
-/// Pools are fixed, so that it matters little; where tables grow it beats the system's.
+/// Chosen by the table of `perf/run`, which builds without it to compare.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

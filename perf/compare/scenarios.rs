@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,10 +16,13 @@ use crate::servers::{Kind, Server, program};
 const GENERATOR_CORE: &str = "1";
 /// One generator holds at most this many connections; nofile ends at 20,000.
 const CONNECTIONS_PER_GENERATOR: u64 = 9_000;
-/// Bytes of a submit, its reply and a job as headframe's own wire has them (checked in each run:
-/// the floor's rows say what they carried).
-const REQUEST_BYTES: u64 = 130;
+/// Bytes of a submit, its reply and a job, until headframe was seen to carry others: the table says
+/// what each row carried.
+const REQUEST_BYTES: u64 = 115;
 const REPLY_BYTES: u64 = 43;
+const JOB_BYTES: u64 = 1_231;
+/// The peer is not asked for more than it was built for.
+const PEER_CONNECTIONS_MAX: u64 = 10_000;
 /// A generator above this share of its core may itself be what limited a closed loop.
 const GENERATOR_CORE_MAX: f64 = 0.97;
 /// A closed loop is saturated when the server has at least this share of its core.
@@ -51,8 +55,14 @@ pub(crate) enum Load {
 pub(crate) struct Scenario {
     name: String,
     load: Load,
+    entries: Vec<Entry>,
+}
+
+/// One server of a comparison, and how many miners it gets.
+struct Entry {
+    server: String,
+    kind: Kind,
     connections: u64,
-    servers: Vec<(String, Kind)>,
 }
 
 /// One line of the table.
@@ -100,70 +110,61 @@ pub(crate) fn all(plan: &Plan) -> Vec<Scenario> {
     let peer = plan.peer.is_some();
     if plan.short {
         return vec![
-            compared("closed loop", Load::Closed, 200, false),
-            compared("open loop, 2,000/s", Load::Open(2_000), 200, false),
-            compared("new job", Load::FanOut, 200, false),
+            compared("closed loop", Load::Closed, &[200], false),
+            compared("open loop, 2,000/s", Load::Open(2_000), &[200], false),
+            compared("new job", Load::FanOut, &[200], false),
         ];
     }
     let mut scenarios = vec![
-        compared("closed loop", Load::Closed, 100, peer),
-        compared("closed loop", Load::Closed, 1_000, peer),
-        compared("closed loop", Load::Closed, 10_000, peer),
-        compared("closed loop", Load::Closed, 19_000, false),
-        compared("open loop, 5,000/s", Load::Open(5_000), 10_000, peer),
-        compared("open loop, 20,000/s", Load::Open(20_000), 10_000, false),
-        compared("new job", Load::FanOut, 10_000, peer),
+        compared("closed loop", Load::Closed, &[100, 1_000, 10_000, 19_000], peer),
+        compared("open loop, 5,000/s", Load::Open(5_000), &[10_000], peer),
+        compared("open loop, 20,000/s", Load::Open(20_000), &[10_000], false),
+        compared("new job", Load::FanOut, &[10_000], peer),
     ];
-    for (name, load) in
-        [("hosts, closed loop", Load::Closed), ("hosts, 20,000/s", Load::Open(20_000))]
-    {
-        scenarios.push(Scenario {
-            name: name.to_owned(),
-            load,
-            connections: 10_000,
-            servers: hosts(),
-        });
-    }
-    scenarios.push(Scenario {
-        name: "kernels, closed loop".to_owned(),
-        load: Load::Closed,
-        connections: 1_000,
-        servers: kernels(),
-    });
+    let of = |name: &str, load, entries| Scenario { name: name.to_owned(), load, entries };
+    scenarios.push(of("hosts, closed loop", Load::Closed, hosts()));
+    scenarios.push(of("hosts, open loop, 20,000/s", Load::Open(20_000), hosts()));
+    scenarios.push(of("kernels, closed loop", Load::Closed, kernels()));
+    scenarios.push(of("allocators, closed loop", Load::Closed, allocators()));
     scenarios
 }
 
+/// Headframe with these lines in `[shards]`.
 fn headframe(shards: &str, block_seconds: u32) -> Kind {
     let shards = format!("count = 1\n{shards}");
-    Kind::Headframe { shards, block_seconds }
+    Kind::Headframe { program: "headframe", shards, block_seconds }
 }
 
-fn compared(name: &str, load: Load, connections: u64, peer: bool) -> Scenario {
+fn compared(name: &str, load: Load, connections: &[u64], peer: bool) -> Scenario {
     let block_seconds = if matches!(load, Load::FanOut) { 2 } else { 3_600 };
-    let floor = Kind::Echo { gather: true, reply_bytes: REPLY_BYTES, job_bytes: 1_400 };
-    let mut servers = vec![
-        ("echo floor".to_owned(), floor),
-        ("headframe".to_owned(), headframe("", block_seconds)),
-    ];
-    if peer {
-        servers.push(("translator_sv2".to_owned(), Kind::Translator));
+    let mut entries = Vec::new();
+    for connections in connections.iter().copied() {
+        let mut add = |server: &str, kind| {
+            entries.push(Entry { server: server.to_owned(), kind, connections });
+        };
+        let bytes = [REQUEST_BYTES, REPLY_BYTES, JOB_BYTES];
+        add("echo floor", Kind::Echo { gather: true, bytes });
+        add("headframe", headframe("", block_seconds));
+        if peer && connections <= PEER_CONNECTIONS_MAX {
+            add("translator_sv2", Kind::Translator);
+        }
     }
-    Scenario { name: name.to_owned(), load, connections, servers }
+    Scenario { name: name.to_owned(), load, entries }
 }
 
-fn hosts() -> Vec<(String, Kind)> {
-    let mut servers = Vec::new();
+fn hosts() -> Vec<Entry> {
+    let mut entries = Vec::new();
     for host in ["glommio", "thread"] {
         for gather in [true, false] {
             let shards = format!("host = \"{host}\"\ngather = {gather}");
-            let name = format!("{host}, {}", if gather { "gathering" } else { "plain wait" });
-            servers.push((name, headframe(&shards, 3_600)));
+            let server = format!("{host}, {}", if gather { "gathering" } else { "plain wait" });
+            entries.push(Entry { server, kind: headframe(&shards, 3_600), connections: 10_000 });
         }
     }
-    servers
+    entries
 }
 
-fn kernels() -> Vec<(String, Kind)> {
+fn kernels() -> Vec<Entry> {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let has = |flag: &str| text.split([' ', '\n']).any(|word| word == flag);
     let known = [
@@ -172,21 +173,33 @@ fn kernels() -> Vec<(String, Kind)> {
         ("avx512", "avx512bw"),
         ("avx512vl", "avx512vl"),
         ("avx2", "avx2"),
+        ("ring", ""),
         ("scalar", ""),
     ];
     let usable = known.into_iter().filter(|(_, flag)| flag.is_empty() || has(flag));
-    usable
-        .map(|(kernel, _)| {
-            (format!("kernel {kernel}"), headframe(&format!("kernel = \"{kernel}\""), 3_600))
-        })
-        .collect()
+    let entry = |(kernel, _): (&str, &str)| Entry {
+        server: format!("kernel {kernel}"),
+        kind: headframe(&format!("kernel = \"{kernel}\""), 3_600),
+        connections: 1_000,
+    };
+    usable.map(entry).collect()
+}
+
+fn allocators() -> Vec<Entry> {
+    let programs = [("mimalloc", "headframe"), ("the system's", "headframe-system-allocator")];
+    let entry = |(server, program): (&str, &'static str)| Entry {
+        server: server.to_owned(),
+        kind: Kind::Headframe { program, shards: "count = 1".to_owned(), block_seconds: 3_600 },
+        connections: 10_000,
+    };
+    programs.into_iter().map(entry).collect()
 }
 
 impl Scenario {
     /// What the progress line says.
     #[must_use]
     pub(crate) fn title(&self) -> String {
-        format!("{}, {} connections, {} servers", self.name, self.connections, self.servers.len())
+        format!("{}, {} servers", self.name, self.entries.len())
     }
 
     /// Runs all rounds, the servers in turn.
@@ -194,37 +207,52 @@ impl Scenario {
     /// # Errors
     /// When a server or a generator does not start.
     pub(crate) fn run(&self, plan: &Plan) -> Result<Vec<Row>, Box<dyn Error>> {
-        let mut reports: Vec<Vec<LoadReport>> = vec![Vec::new(); self.servers.len()];
+        let mut reports: Vec<Vec<LoadReport>> = vec![Vec::new(); self.entries.len()];
         for _ in 0..plan.rounds {
-            // The floor is given the bytes that headframe was seen to send in the round before.
-            for (index, (name, kind)) in self.servers.iter().enumerate() {
-                let kind = same_bytes(kind, reports.get(1).and_then(|known| known.last()));
-                match self.round(plan, &kind) {
-                    Ok(report) => reports[index].push(report),
-                    Err(error) => eprintln!("perf-compare: {name}: {error}"),
+            let mut seen = None;
+            for (index, entry) in self.entries.iter().enumerate() {
+                let kind = entry.kind.with_bytes(seen);
+                match self.round(plan, &kind, entry.connections) {
+                    Ok(report) => {
+                        // The next floor is given the bytes that headframe was seen to carry.
+                        if matches!(kind, Kind::Headframe { .. }) {
+                            seen =
+                                Some([report.request_bytes, report.reply_bytes, report.job_bytes]);
+                        }
+                        reports[index].push(report);
+                    }
+                    Err(error) => eprintln!("perf-compare: {}: {error}", entry.server),
                 }
             }
         }
-        let named = self.servers.iter().zip(&reports);
-        Ok(named.map(|((name, kind), reports)| self.row(name, kind, reports)).collect())
+        let pairs = self.entries.iter().zip(&reports);
+        Ok(pairs.map(|(entry, reports)| self.row(entry, reports)).collect())
     }
 
-    fn round(&self, plan: &Plan, kind: &Kind) -> Result<LoadReport, Box<dyn Error>> {
+    fn round(
+        &self,
+        plan: &Plan,
+        kind: &Kind,
+        connections: u64,
+    ) -> Result<LoadReport, Box<dyn Error>> {
         let none = PathBuf::new();
         let mut server = Server::start(kind, plan.peer.as_ref().unwrap_or(&none))?;
-        let generators = self.connections.div_ceil(CONNECTIONS_PER_GENERATOR);
+        let generators = connections.div_ceil(CONNECTIONS_PER_GENERATOR);
         let mut children = Vec::new();
         for number in 0..generators {
-            let mut child = self.generator(plan, kind, &server, number, generators)?;
+            let first = connections * number / generators;
+            let part = first..connections * (number + 1) / generators;
+            let mut child = self.generator(plan, kind, &server, part, generators)?;
             let output = child.stdout.take().ok_or("a generator without output")?;
-            let mut output = BufReader::new(output);
+            children.push((child, BufReader::new(output)));
+        }
+        for (child, output) in &mut children {
             let mut line = String::new();
             output.read_line(&mut line)?;
             if line.trim() != "ready" {
                 let _ = child.wait();
                 return Err("the generator found no work".into());
             }
-            children.push((child, output));
         }
         for (child, _) in &mut children {
             child.stdin.as_mut().ok_or("a generator without input")?.write_all(b"go\n")?;
@@ -250,7 +278,7 @@ impl Scenario {
             (true, Load::FanOut) => 5,
             (true, _) => 2,
             (false, Load::FanOut) => 12,
-            (false, _) => 5,
+            (false, _) => 4,
         }
     }
 
@@ -259,7 +287,7 @@ impl Scenario {
         plan: &Plan,
         kind: &Kind,
         server: &Server,
-        number: u64,
+        part: Range<u64>,
         generators: u64,
     ) -> Result<Child, Box<dyn Error>> {
         let echo = matches!(kind, Kind::Echo { .. });
@@ -268,15 +296,16 @@ impl Scenario {
             Load::Open(_) => "open",
             Load::FanOut => "idle",
         };
-        let first = self.connections * number / generators;
-        let connections = self.connections * (number + 1) / generators - first;
+        let (first, connections) = (part.start, part.end - part.start);
         let mut command = Command::new("taskset");
         command.args(["-c", GENERATOR_CORE]).arg(program("perf-load"));
         command.arg(server.address.to_string()).arg(server.pid.to_string());
         command.arg(format!("{}{mode}", if echo { "echo-" } else { "" }));
         command.arg(format!("connections={connections}")).arg(format!("first={first}"));
         command.arg(format!("seconds={}", self.seconds(plan))).arg("hold=1");
-        command.arg(format!("request={REQUEST_BYTES}"));
+        if let Kind::Echo { bytes, .. } = kind {
+            command.arg(format!("request={}", bytes[0]));
+        }
         if let Load::Open(rate) = self.load {
             command.arg(format!("rate={}", rate / generators));
         }
@@ -286,18 +315,18 @@ impl Scenario {
         Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     }
 
-    fn row(&self, name: &str, kind: &Kind, reports: &[LoadReport]) -> Row {
+    fn row(&self, entry: &Entry, reports: &[LoadReport]) -> Row {
         let spread = |value: fn(&LoadReport) -> f64| Spread::of(reports.iter().map(value));
         let each = |us: u64| us as f64;
         let fan_out = reports.iter().flat_map(|report| &report.fan_out_us);
         let fan_out_cpu = reports.iter().flat_map(|report| &report.fan_out_cpu_ns);
-        let connections = self.connections as f64;
+        let connections = entry.connections as f64;
         let last = reports.last().cloned().unwrap_or_default();
         Row {
             scenario: self.name.clone(),
-            server: name.to_owned(),
+            server: entry.server.clone(),
             load: self.load.clone(),
-            connections: self.connections,
+            connections: entry.connections,
             cpu_us: spread(|report| report.cpu_per_share_ns() / 1e3),
             rate: spread(|report| report.answered as f64 * 1e6 / report.window_us.max(1) as f64),
             p50_us: spread(|report| report.p50_us as f64),
@@ -312,7 +341,7 @@ impl Scenario {
             ),
             refused: reports.iter().map(|report| report.refused).sum(),
             bytes: [last.request_bytes, last.reply_bytes, last.job_bytes],
-            invalid: self.fault(kind, reports),
+            invalid: self.fault(&entry.kind, reports),
         }
     }
 
@@ -330,14 +359,15 @@ impl Scenario {
         if refused * 100 > answered {
             return Some(format!("{refused} of {answered} shares refused"));
         }
-        let busy = |report: &&LoadReport| report.generator_core() > GENERATOR_CORE_MAX;
         let slack = |report: &&LoadReport| report.server_core() < SATURATED_CORE;
         match self.load {
             // The peer spreads over its pool, so its own core is never full.
-            Load::Closed if *kind != Kind::Translator => reports
-                .iter()
-                .find(|report| busy(report) && slack(report))
-                .map(|_| "the generator was the bottleneck".to_owned()),
+            Load::Closed if *kind != Kind::Translator => reports.iter().find(slack).map(|report| {
+                match report.generator_core() > GENERATOR_CORE_MAX {
+                    true => "the generator was the bottleneck".to_owned(),
+                    false => "the server was not saturated".to_owned(),
+                }
+            }),
             Load::Open(rate) => {
                 let late = |report: &&LoadReport| {
                     (report.answered as f64) < 0.98 * report.due.max(1) as f64
@@ -347,18 +377,6 @@ impl Scenario {
             }
             _ => None,
         }
-    }
-}
-
-/// The floor with headframe's reply and job bytes, once they are known.
-fn same_bytes(kind: &Kind, seen: Option<&LoadReport>) -> Kind {
-    match (kind, seen) {
-        (Kind::Echo { gather, reply_bytes, job_bytes }, Some(seen)) => Kind::Echo {
-            gather: *gather,
-            reply_bytes: if seen.reply_bytes > 0 { seen.reply_bytes } else { *reply_bytes },
-            job_bytes: if seen.job_bytes > 0 { seen.job_bytes } else { *job_bytes },
-        },
-        _ => kind.clone(),
     }
 }
 

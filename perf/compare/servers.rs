@@ -19,17 +19,17 @@ const MAINNET_DIFFICULTY: f64 = 1e14;
 /// What is put under load.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// The bare ring with the same bytes: request and job sizes are the generator's affair.
+    /// The bare ring with the same bytes.
     Echo {
         /// Whether it lets followers gather.
         gather: bool,
-        /// Bytes of one reply.
-        reply_bytes: u64,
-        /// Bytes of one job.
-        job_bytes: u64,
+        /// Bytes of one request, one reply and one job.
+        bytes: [u64; 3],
     },
     /// Headframe with these extra lines in `[shards]`.
     Headframe {
+        /// The program's name: builds differ.
+        program: &'static str,
         /// `key = value` lines.
         shards: String,
         /// Seconds between new tips.
@@ -37,6 +37,19 @@ pub(crate) enum Kind {
     },
     /// translator_sv2, pool_sv2 and the template stand-in.
     Translator,
+}
+
+impl Kind {
+    /// An echo with other bytes, where any were seen; everything else as it is.
+    pub(crate) fn with_bytes(&self, seen: Option<[u64; 3]>) -> Kind {
+        match (self, seen) {
+            (Kind::Echo { gather, bytes }, Some(seen)) => {
+                let bytes = [0, 1, 2].map(|at| if seen[at] > 0 { seen[at] } else { bytes[at] });
+                Kind::Echo { gather: *gather, bytes }
+            }
+            _ => self.clone(),
+        }
+    }
 }
 
 /// A server that runs until this is dropped.
@@ -60,11 +73,11 @@ impl Server {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         let server = match kind {
-            Kind::Echo { gather, reply_bytes, job_bytes } => {
-                start_echo(folder, *gather, *reply_bytes, *job_bytes)?
+            Kind::Echo { gather, bytes: [_, reply, job] } => {
+                start_echo(folder, *gather, *reply, *job)?
             }
-            Kind::Headframe { shards, block_seconds } => {
-                start_headframe(folder, shards, *block_seconds)?
+            Kind::Headframe { program, shards, block_seconds } => {
+                start_headframe(folder, program, shards, *block_seconds)?
             }
             Kind::Translator => start_translator(folder, peers)?,
         };
@@ -143,6 +156,7 @@ fn start_echo(
 
 fn start_headframe(
     folder: PathBuf,
+    name: &str,
     shards: &str,
     block_seconds: u32,
 ) -> Result<Server, Box<dyn Error>> {
@@ -160,7 +174,7 @@ fn start_headframe(
     let file = folder.join("headframe.toml");
     fs::write(&file, config)?;
     let log = fs::File::create(folder.join("log"))?;
-    let mut command = pinned(&program("headframe"));
+    let mut command = pinned(&program(name));
     command.args(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).stderr(log);
     let mut child = command.spawn()?;
     let pid = child.id();

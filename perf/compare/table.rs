@@ -22,10 +22,9 @@ pub(crate) fn render(plan: &Plan, rows: &[Row]) -> String {
     let _ = writeln!(text, "- This table: {record}\n");
     let mut scenario = String::new();
     for row in rows {
-        let title = format!("{}, {} connections", row.scenario, row.connections);
-        if title != scenario {
-            let _ = writeln!(text, "\n## {title}\n\n{}", head(&row.load));
-            scenario = title;
+        if row.scenario != scenario {
+            let _ = writeln!(text, "\n## {}\n\n{}", row.scenario, head(&row.load));
+            scenario.clone_from(&row.scenario);
         }
         let floor = rows
             .iter()
@@ -42,13 +41,13 @@ fn cpu() -> String {
 fn head(load: &Load) -> &'static str {
     match load {
         Load::FanOut => {
-            "| server | first to last byte ms | × first row | CPU µs per miner | ramp ms \
-             | bytes per connection | job bytes | note |\n|---|---|---|---|---|---|---|---|"
+            "| miners | server | first to last byte ms | × first row | CPU µs per miner | ramp ms \
+             | bytes per connection | job bytes | note |\n|---|---|---|---|---|---|---|---|---|"
         }
         _ => {
-            "| server | CPU µs per share | × first row | shares/s | p50 µs | p99 µs \
+            "| miners | server | CPU µs per share | × first row | shares/s | p50 µs | p99 µs \
              | server core | generator core | ramp ms | bytes in, out | note |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|"
+             |---|---|---|---|---|---|---|---|---|---|---|---|"
         }
     }
 }
@@ -59,7 +58,7 @@ fn line(row: &Row, floor: &Row) -> String {
         (None, 0) => String::new(),
         (None, refused) => format!("{refused} refused"),
     };
-    let server = &row.server;
+    let server = format!("{} | {}", row.connections, row.server);
     match row.load {
         Load::FanOut => format!(
             "| {server} | {} | {:.2} | {} | {} | {} | {} | {note} |",
