@@ -1,19 +1,17 @@
 //! The commands as a user meets them: the real binary, its exit codes, and what it says.
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-const HEADFRAME: &str = env!("CARGO_BIN_EXE_headframe");
-/// Nothing here takes so long, unless it hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+use support::{Daemon, HEADFRAME, Home, LIMIT, get};
 
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
@@ -269,38 +267,7 @@ fn the_demo_as_json_is_one_object_and_an_interrupt_cleans_up() {
     assert_eq!(house.left_behind(), Vec::<PathBuf>::new());
 }
 
-/// A folder for one test: its file, its state, its temporary files.
-struct Home {
-    folder: TempDir,
-}
-
 impl Home {
-    fn new() -> Home {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("tmp")).expect("a folder");
-        Home { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A good file on free ports, with `more` at its end.
-    fn config(&self, more: &str) -> String {
-        format!(
-            "[listen]\naddress = \"127.0.0.1:0\"\n[http]\naddress = \"127.0.0.1:0\"\n\
-             [state]\ndirectory = {:?}\n[node]\nsimulated = true\n\
-             [node.simulation]\ntransactions = 10\nstart_height = 110\n{more}",
-            self.path("state"),
-        )
-    }
-
-    fn write(&self, text: &str) -> PathBuf {
-        let file = self.path("farm.toml");
-        fs::write(&file, text).expect("written");
-        file
-    }
-
     fn check(&self, text: &str) -> Output {
         let file = self.write(text);
         headframe(&["check", "--config", file.to_str().expect("a plain path")])
@@ -319,67 +286,6 @@ impl Home {
     fn left_behind(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path("tmp")).expect("a folder");
         entries.flatten().map(|entry| entry.path()).collect()
-    }
-}
-
-/// A process that runs until it is told to end, and what it says on standard error.
-struct Daemon {
-    child: Child,
-    errors: BufReader<ChildStderr>,
-}
-
-impl Daemon {
-    fn start(file: &Path) -> Daemon {
-        let mut command = Command::new(HEADFRAME);
-        command.arg("run").arg("--config").arg(file).stderr(Stdio::piped());
-        Daemon::of(command.spawn().expect("it runs"))
-    }
-
-    fn of(mut child: Child) -> Daemon {
-        let errors = BufReader::new(child.stderr.take().expect("piped"));
-        Daemon { child, errors }
-    }
-
-    /// Reads on until a line contains `wanted`.
-    fn wait_for(&mut self, wanted: &str) -> String {
-        let mut said = String::new();
-        loop {
-            let start = said.len();
-            let read = self.errors.read_line(&mut said).expect("text");
-            assert!(read > 0, "it ended before {wanted:?}:\n{said}");
-            if said[start..].contains(wanted) {
-                return said[start..].to_owned();
-            }
-        }
-    }
-
-    /// Asks until the pages say that miners can have work.
-    fn until_ready(&mut self, address: &str) {
-        let started = Instant::now();
-        while !get(address, "/readyz").contains("\"ready\":true") {
-            assert!(started.elapsed() < LIMIT, "{}", get(address, "/readyz"));
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        kill.arg(format!("-{name}")).arg(self.child.id().to_string());
-        assert!(kill.status().expect("kill runs").success());
-    }
-
-    /// Its exit code, once it has ended by itself.
-    fn end(&mut self) -> Option<i32> {
-        let mut rest = Vec::new();
-        self.errors.read_to_end(&mut rest).expect("its end");
-        self.child.wait().expect("its code").code()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -406,14 +312,6 @@ fn within(command: &mut Command) -> Output {
             panic!("{command:?} hangs")
         }
     }
-}
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }
 
 fn code(output: &Output) -> i32 {
