@@ -14,8 +14,9 @@ use crate::servers::{Kind, Server, program};
 
 /// The core of the generators.
 const GENERATOR_CORE: &str = "1";
-/// One generator holds at most this many connections; nofile ends at 20,000.
-const CONNECTIONS_PER_GENERATOR: u64 = 9_000;
+/// One generator holds at most this many connections; nofile ends at 20,000. A job's way to all
+/// miners is timed by one generator alone.
+const CONNECTIONS_PER_GENERATOR: u64 = 10_000;
 /// Bytes of a submit, its reply and a job, until headframe was seen to carry others: the table says
 /// what each row carried.
 const REQUEST_BYTES: u64 = 115;
@@ -49,6 +50,8 @@ pub(crate) enum Load {
     Open(u64),
     /// New jobs only.
     FanOut,
+    /// Everybody connects, is cut off, and comes back: the return is timed.
+    Storm,
 }
 
 /// A comparison: the same load on several servers, in turn.
@@ -120,6 +123,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Scenario> {
         compared("open loop, 5,000/s", Load::Open(5_000), &[10_000], peer),
         compared("open loop, 20,000/s", Load::Open(20_000), &[10_000], false),
         compared("new job", Load::FanOut, &[10_000], peer),
+        compared("reconnect storm", Load::Storm, &[10_000], peer),
     ];
     let of = |name: &str, load, entries| Scenario { name: name.to_owned(), load, entries };
     scenarios.push(of("hosts, closed loop", Load::Closed, hosts()));
@@ -275,6 +279,7 @@ impl Scenario {
 
     fn seconds(&self, plan: &Plan) -> u64 {
         match (plan.short, &self.load) {
+            (_, Load::Storm) => 1,
             (true, Load::FanOut) => 5,
             (true, _) => 2,
             (false, Load::FanOut) => 12,
@@ -294,7 +299,7 @@ impl Scenario {
         let mode = match self.load {
             Load::Closed => "closed",
             Load::Open(_) => "open",
-            Load::FanOut => "idle",
+            Load::FanOut | Load::Storm => "idle",
         };
         let (first, connections) = (part.start, part.end - part.start);
         let mut command = Command::new("taskset");
@@ -311,6 +316,9 @@ impl Scenario {
         }
         if echo && matches!(self.load, Load::FanOut) {
             command.arg("trigger=1");
+        }
+        if matches!(self.load, Load::Storm) {
+            command.arg("storm=1");
         }
         Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     }
@@ -396,7 +404,8 @@ fn merge(reports: Vec<LoadReport>) -> LoadReport {
         sum.p50_us = sum.p50_us.max(report.p50_us);
         sum.p99_us = sum.p99_us.max(report.p99_us);
         sum.max_us = sum.max_us.max(report.max_us);
-        sum.server_growth_bytes += report.server_growth_bytes;
+        // Each saw the growth of all.
+        sum.server_growth_bytes = sum.server_growth_bytes.max(report.server_growth_bytes);
     }
     sum
 }

@@ -40,7 +40,7 @@ fn cpu() -> String {
 
 fn head(load: &Load) -> &'static str {
     match load {
-        Load::FanOut => {
+        Load::FanOut | Load::Storm => {
             "| miners | server | first to last byte ms | × first row | CPU µs per miner | ramp ms \
              | bytes per connection | job bytes | note |\n|---|---|---|---|---|---|---|---|---|"
         }
@@ -60,7 +60,7 @@ fn line(row: &Row, floor: &Row) -> String {
     };
     let server = format!("{} | {}", row.connections, row.server);
     match row.load {
-        Load::FanOut => format!(
+        Load::FanOut | Load::Storm => format!(
             "| {server} | {} | {:.2} | {} | {} | {} | {} | {note} |",
             row.fan_out_ms,
             row.fan_out_ms.median / floor.fan_out_ms.median.max(1e-9),
