@@ -16,7 +16,7 @@ use crate::logs::Lost;
 use crate::view::Running;
 
 /// Whoever configures no payout mines for nobody: OP_TRUE, on a chain whose coins are worth
-/// nothing. Only the simulated node lets [payout] be left out.
+/// nothing. Only the simulated node lets `[payout]` be left out.
 const PAYOUT_OF_THE_SIMULATION: [u8; 1] = [0x51];
 /// 2026-01-01, in seconds since 1970.
 const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;

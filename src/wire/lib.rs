@@ -1,6 +1,6 @@
 //! Bytes to messages and back, for the connections of miners.
 //!
-//! Read [`sv1`] top-down: a [`sv1::Splitter`] cuts lines out of received bytes, [`sv1::parse`]
+//! Read [`sv1`] top-down: a [`sv1::Splitter`] cuts lines out of received bytes, [`sv1::parse()`]
 //! turns a line into a typed request, [`sv1::write`] appends the answer to the caller's buffer.
 //! [`looks_like`] tells the protocols of one port apart by a connection's first bytes, and
 //! [`hex`] is the text form of bytes that SV1 uses everywhere.

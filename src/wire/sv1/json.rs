@@ -2,7 +2,7 @@
 //!
 //! Nothing here recurses with the depth of the input (raw values are skipped with an explicit
 //! stack) and each byte is looked at a bounded number of times. What the values mean is for
-//! [`super::parse`] and [`super::server`].
+//! `super::parse` and [`super::server`].
 
 use alloc::borrow::Cow;
 use alloc::string::String;

@@ -1,9 +1,9 @@
 //! Stratum V1: one JSON object per line.
 //!
-//! Reading order: [`message`] (what can be said), [`line`] (bytes to lines), [`parse`] (a miner's
-//! line to a [`Request`]; [`scan`] is its fast way for `mining.submit`, the JSON crate its way for
-//! all else), [`server`] (a server's line, for those who play the miner), [`write`] (messages to
-//! bytes).
+//! Reading order: [`message`] (what can be said), [`mod@line`] (bytes to lines), [`mod@parse`] (a
+//! miner's line to a [`Request`]; `scan` is its fast way for `mining.submit`, the JSON crate its
+//! way for all else), [`server`] (a server's line, for those who play the miner), [`mod@write`]
+//! (messages to bytes).
 //!
 //! Deliberately absent: order, state and verdicts. Whatever a miner may say at any time parses
 //! here; whether it may say it now is `session`'s to judge.

@@ -1,6 +1,6 @@
 //! A miner's line to a typed request.
 //!
-//! `mining.submit` in its usual form goes through [`super::scan`]; every other line, and every
+//! `mining.submit` in its usual form goes through `super::scan`; every other line, and every
 //! submit that the scanner does not understand, goes through `serde_json`. Both give the same
 //! message (the differential test at the bottom). A request with a bad field is a
 //! [`Request::Invalid`] to be answered; only a line that is no JSON object is an error here.

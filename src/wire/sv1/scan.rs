@@ -1,7 +1,7 @@
 //! The fast way for the one hot line, `mining.submit`: a scanner that borrows and never allocates.
 //!
 //! It accepts the members `id`, `method` and `params` in any order, blanks anywhere, and
-//! five or six plain strings. On anything else it gives up, and [`super::parse`] lets `serde_json`
+//! five or six plain strings. On anything else it gives up, and `super::parse` lets `serde_json`
 //! judge: so nothing is ever refused here, and whatever is accepted must be what `serde_json`
 //! makes of it.
 
