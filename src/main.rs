@@ -1,6 +1,7 @@
 //! headframe: the Stratum V1/V2 front of a Bitcoin mining farm.
 //!
 //! What may be typed is in `ops::cli`; each command below is one module of `ops`. No logic here.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

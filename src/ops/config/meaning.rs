@@ -267,8 +267,8 @@ fn signature(reader: &mut Reader<'_, '_>, listen: &[Listen]) -> Vec<u8> {
     if signature.len() > room {
         let what = format!("signature has {} bytes", signature.len());
         let remedy = format!(
-            "use at most {room}: height, tip and extranonce take {taken} of the {SCRIPT_SIG_BYTES_MAX} \
-             bytes of a coinbase's scriptSig"
+            "use at most {room}: height, tip and extranonce take {taken} of the \
+             {SCRIPT_SIG_BYTES_MAX} bytes of a coinbase's scriptSig"
         );
         reader.fault("signature", what, remedy);
     }
