@@ -97,6 +97,13 @@ impl Batch {
         Some((slot, &self.verdicts))
     }
 
+    /// The shares of the verdicts that were given out last, with their hashes.
+    pub(crate) fn delivered(&self) -> impl Iterator<Item = (ShareToCheck, Hash256)> + '_ {
+        let from = self.delivered - self.verdicts.len();
+        let checks = self.checks[from..self.delivered].iter().map(|check| check.to_check);
+        checks.zip(self.hashes[from..self.delivered].iter().copied())
+    }
+
     /// The batch's memory, so that verdicts can be read while the shard is changed.
     pub(crate) fn lend(&mut self) -> Batch {
         let empty =

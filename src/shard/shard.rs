@@ -10,10 +10,11 @@ use farm::extranonce::{Horizon, LeasePool, NoPrefix};
 use farm::jobs::Renderings;
 use farm::ledger::{ShardWorkers, WorkerId};
 use farm::messages::{FoundBlock, MinerState};
-use pow::Kernel;
+use pow::{Hash256, Kernel};
 use session::{
     Close, DownstreamSv1, Event, FoundShare, Input, Output, Prefix, Question, Refusal, Rendering,
-    SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, Shared, Tick,
+    SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, ShareToCheck, Shared,
+    Tick,
 };
 
 use crate::admission::{Admission, AdmissionSettings};
@@ -414,15 +415,20 @@ impl<R: Ring> Shard<R> {
         assert_eq!(job.number, found.number, "a block is noted before its job can go");
         let place = self.slots.at(slot);
         let id = place.workers.get(usize::from(found.worker)).copied();
-        let id = id.unwrap_or(WorkerId::OTHER);
+        let to_check = ShareToCheck { job: found.job, share: found.share };
+        self.hold_block(to_check, found.hash, id.unwrap_or(WorkerId::OTHER), now);
+    }
+
+    fn hold_block(&mut self, block: ShareToCheck, hash: Hash256, id: WorkerId, now: Tick) {
+        let job = self.shared.job(block.job);
         self.workers.count_block(id);
         self.counters.blocks_found.add(1);
         self.outgoing.hold_block(Box::new(FoundBlock {
-            job_number: found.number,
+            job_number: job.number,
             tip: job.tip,
-            header: job.work.header(self.kernel, &found.share).to_bytes(),
-            extranonce: found.share.extranonce,
-            hash: found.hash,
+            header: job.work.header(self.kernel, &block.share).to_bytes(),
+            extranonce: block.share.extranonce,
+            hash,
             worker: self.workers.name(id).clone(),
             found: now,
         }));
@@ -484,13 +490,21 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Ends a connection in any phase at once: nothing more is flushed.
+    /// Ends a connection in any phase at once: nothing more is flushed. What was read of it is
+    /// judged first, while there is a session to credit it to: one of its shares may be a block.
     pub(crate) fn lose<G: Guard>(
         &mut self,
         slot: u32,
         reason: CloseReason,
         hands: &mut Hands<'_, R, G>,
     ) {
+        if self.slots.at(slot).checks_open > 0 {
+            self.answer(hands);
+        }
+        self.cut_off(slot, reason, hands);
+    }
+
+    fn cut_off<G: Guard>(&mut self, slot: u32, reason: CloseReason, hands: &mut Hands<'_, R, G>) {
         self.end_session(slot, reason, hands);
         if self.slots.at(slot).phase == Phase::Flushing {
             self.close(slot, hands);
@@ -498,9 +512,10 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A call into the session panicked: it is not touched again, and only its connection ends.
+    /// Its open shares are credited to nobody; those that are blocks are rescued by `judge`.
     pub(crate) fn poison<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
         self.counters.panics.add(1);
-        self.lose(slot, CloseReason::Panicked, hands);
+        self.cut_off(slot, CloseReason::Panicked, hands);
     }
 
     /// The session is over. What it has held goes back; what is in flight may still go out.
@@ -570,8 +585,22 @@ impl<R: Ring> Shard<R> {
             self.slots.at_mut(slot).checks_open = 0;
             self.handle(slot, Input::Verdicts(verdicts), hands);
             self.make_ready(slot);
+            if self.slots.at(slot).session.is_none() {
+                self.rescue_blocks(&batch, hands.now);
+            }
         }
         self.batch = batch;
+    }
+
+    /// The session that has read these shares panicked before it could say what they are. No share
+    /// of it can be credited any more, but a hash that meets the network's target is a block
+    /// whoever found it: it goes out under the name of all workers without one.
+    fn rescue_blocks(&mut self, batch: &Batch, now: Tick) {
+        for (to_check, hash) in batch.delivered() {
+            if self.shared.job(to_check.job).network_target.is_met_by(&hash) {
+                self.hold_block(to_check, hash, WorkerId::OTHER, now);
+            }
+        }
     }
 
     /// The connections that are being served, for checks from outside.

@@ -189,7 +189,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Judges the open shares, grants prefixes, and writes every connection's replies at once.
-    fn answer<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+    pub(crate) fn answer<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
         loop {
             self.judge(hands);
             self.grant_prefixes(hands);

@@ -339,6 +339,73 @@ fn a_drain_ends_in_time_with_a_reader_that_stops() {
     assert!(world.turn().drained);
 }
 
+/// A miner on a job whose every second hash is a block, and ten shares that it has not sent yet.
+fn miner_with_blocks() -> (World, ConnId, String) {
+    let mut world = World::new(2);
+    world.job(0x207f_ffff);
+    world.settle();
+    let miner = world.miner(1);
+    let id = job_id(&world.ring.read(miner)).expect("a job").to_owned();
+    world.settle();
+    world.lane.from_shard.clear();
+    let burst = (0..10).map(|nonce| submit(10 + nonce, &id, nonce)).collect();
+    (world, miner, burst)
+}
+
+fn blocks_sent(world: &mut World) -> u64 {
+    let block = |message| matches!(message, FromShard::Block(_)).then_some(());
+    world.lane.take(block).len() as u64
+}
+
+#[test]
+fn a_block_is_not_lost_with_a_miner_that_resets_in_the_same_turn() {
+    let (mut world, miner, burst) = miner_with_blocks();
+    world.ring.deliver(miner, burst.as_bytes());
+    let cause = ReceiveEnd::Failed(104);
+    world.ring.completions.push_back(Completion::ReceiveEnded { conn: miner, cause });
+    world.turn();
+    assert_eq!(shares(&world, ShareOutcome::Accepted), 10);
+    assert!(world.counters.blocks_found.value() > 0, "with these bits every second one is");
+    assert_eq!(blocks_sent(&mut world), world.counters.blocks_found.value());
+    world.settle();
+    assert_eq!(closed(&world, CloseReason::PeerReset), 1);
+    assert_eq!(world.shard.levels()[0].held, 0, "its slot is free");
+}
+
+#[test]
+fn a_block_is_not_lost_when_a_send_fails_in_the_same_turn() {
+    let (mut world, miner, burst) = miner_with_blocks();
+    let (first, others) = burst.split_once('\n').expect("ten lines");
+    world.ring.hold_sends = true;
+    world.ring.deliver(miner, format!("{first}\n").as_bytes());
+    world.turn();
+    world.ring.deliver(miner, others.as_bytes());
+    let (conn, chunk, _) = world.ring.held.pop_front().expect("the first reply is in flight");
+    world.ring.completions.push_back(Completion::Sent { conn, chunk, result: Err(32) });
+    world.turn();
+    assert_eq!(shares(&world, ShareOutcome::Accepted), 10);
+    assert!(world.counters.blocks_found.value() > 1, "with these bits every second one is");
+    assert_eq!(blocks_sent(&mut world), world.counters.blocks_found.value());
+    world.settle();
+    assert_eq!(closed(&world, CloseReason::PeerReset), 1);
+}
+
+#[test]
+fn a_block_outlives_the_panic_of_its_session() {
+    let (mut world, miner, burst) = miner_with_blocks();
+    world.ring.deliver(miner, burst.as_bytes());
+    world.ring.deliver(miner, b"{}\n");
+    // The first call reads the shares, ten polls hand them out, one more waits: the next panics.
+    let saboteur = Saboteur { calls: 0.into(), victim: 12 };
+    world.shard.turn(world.now, &mut world.ring, &mut world.lane, &saboteur);
+    assert_eq!(world.counters.panics.value(), 1);
+    assert_eq!(shares(&world, ShareOutcome::Accepted), 0, "nobody is left to credit them to");
+    assert!(world.counters.blocks_found.value() > 0, "a block is one without its finder");
+    assert_eq!(blocks_sent(&mut world), world.counters.blocks_found.value());
+    world.settle();
+    assert_eq!(closed(&world, CloseReason::Panicked), 1);
+}
+
 /// Panics in place of the calls whose number it is told.
 struct Saboteur {
     calls: core::cell::Cell<u32>,
