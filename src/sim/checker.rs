@@ -50,7 +50,7 @@ pub(crate) struct Checker {
     job_tips: Vec<usize>,
     /// Headers whose credit a miner has read.
     credited: BTreeSet<[u8; 32]>,
-    /// Credited headers that are blocks.
+    /// Headers that are blocks: credited, or read by a shard on its newest job.
     blocks: BTreeSet<[u8; 32]>,
     /// Good shares that were without a reply when their link ended: credited or not.
     lost: u64,
@@ -181,6 +181,7 @@ impl World {
     pub(crate) fn check_turn(&mut self, index: usize, panics: u64) {
         self.lie(index);
         self.checker.turns += 1;
+        self.check_taken(index, panics);
         let host = &mut self.hosts[index];
         let closed = std::mem::take(&mut host.ring.closed_without_reason);
         if closed.len() as u64 > panics {
@@ -199,6 +200,25 @@ impl World {
         if small || self.checker.turns.is_multiple_of(512) {
             self.check_prefixes();
         }
+    }
+
+    /// A block on the newest job is one as soon as the shard has read it, whether or not its miner
+    /// lives to see the reply. Only a session that panics, or that its miner's misbehaviour or a
+    /// drain has ended, may leave shares unread.
+    fn check_taken(&mut self, index: usize, panics: u64) {
+        let newest = self.checker.newest_job();
+        let ring = &mut self.hosts[index].ring;
+        let taken = std::mem::take(&mut ring.taken);
+        if panics > 0 || ring.is_draining {
+            return;
+        }
+        let read = |miner: usize| {
+            matches!(self.miners[miner].role, Role::Honest | Role::Duplicator | Role::Guesser)
+        };
+        let taken = taken.iter().filter(|(miner, share)| share.job == newest && read(*miner));
+        let target = Target::from_compact(BITS).expect("the bits are a target");
+        let blocks = taken.filter(|(_, share)| target.is_met_by(&share.hash));
+        self.checker.blocks.extend(blocks.map(|(_, share)| share.hash.0));
     }
 
     /// No two live connections have one prefix, on whatever shard, and none is given again before
@@ -322,7 +342,7 @@ impl World {
         }
     }
 
-    /// Every credited block has reached the node, but for those that came too late by the farm's
+    /// Every block that was credited or read has reached the node, but for those that came too late by the farm's
     /// own rules: it was credited on its tip and declined when the next one was there.
     fn verify_blocks(&mut self) {
         let missing = self.checker.blocks.difference(&self.node.submitted).count();
@@ -331,7 +351,7 @@ impl World {
         let late: u64 = late.iter().map(|reason| declined[*reason as usize]).sum();
         if missing as u64 > late {
             let found = self.checker.blocks.len();
-            self.checker.fail(format!("{missing} of {found} credited blocks never reached a node"));
+            self.checker.fail(format!("{missing} of {found} blocks never reached a node"));
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use shard::{Chunk, ConnId};
 
+use crate::miner::Submitted;
 use crate::random::Random;
 
 /// Bytes that the kernel takes from a shard before its peer has read any: SO_SNDBUF, scaled down
@@ -113,6 +114,12 @@ pub struct Link {
     pub end_reported: bool,
     /// The shard has closed its side.
     pub shard_closed: bool,
+    /// Bytes that the miner has written.
+    pub written_up: u64,
+    /// Bytes that the shard has taken from its receive.
+    pub taken_up: u64,
+    /// Shares that the shard has not taken whole, each with the place of its end in the stream.
+    pub shares_up: VecDeque<(u64, Submitted)>,
     /// Bytes do not move.
     pub is_clogged: bool,
     /// The miner does not read.
@@ -143,6 +150,9 @@ impl Link {
             miner_closed_at: None,
             end_reported: false,
             shard_closed: false,
+            written_up: 0,
+            taken_up: 0,
+            shares_up: VecDeque::new(),
             is_clogged: false,
             is_reader_stopped: false,
             disturbed_at: None,

@@ -105,6 +105,8 @@ pub struct Miner {
     target: Option<Target>,
     jobs: VecDeque<Job>,
     last: Option<(u64, Vec<u8>, Submitted)>,
+    /// The shares of the newest `mine`, each with the place of its end in the bytes.
+    found: Vec<(u64, Submitted)>,
     random: Random,
 }
 
@@ -130,6 +132,7 @@ impl Miner {
             target: None,
             jobs: VecDeque::new(),
             last: None,
+            found: Vec::new(),
             random,
         }
     }
@@ -292,6 +295,11 @@ impl Miner {
         out
     }
 
+    /// The shares in the bytes of the newest `mine`, each with the place of its end there.
+    pub fn found(&mut self) -> Vec<(u64, Submitted)> {
+        std::mem::take(&mut self.found)
+    }
+
     fn find(&mut self, kernel: Kernel, kind: Kind, out: &mut Vec<u8>) {
         let old = self.random.happens(150);
         let place = if old { self.random.below(self.jobs.len() as u64) as usize } else { 0 };
@@ -331,6 +339,7 @@ impl Miner {
             client::submit(out, id, &share);
             let submitted = Submitted { hash, kind, job: job.number };
             self.outstanding.insert(id, submitted);
+            self.found.push((out.len() as u64, submitted));
             if self.role == Role::Duplicator {
                 // The same share under the next id, to be sent later.
                 let mut line = Vec::new();

@@ -9,6 +9,7 @@ use shard::{AcceptEnd, Chunk, Completion, ConnId, ListenerIndex, ReceiveEnd, Rin
 
 use crate::faults::{Faults, Sabotage};
 use crate::link::{Link, LinkId};
+use crate::miner::Submitted;
 use crate::random::Random;
 
 /// Bytes of one provided buffer: small, so that lines are often cut.
@@ -54,6 +55,8 @@ pub struct SimRing {
     /// Miners that the shard has closed although nothing had happened to them. Only a panic in
     /// their own session can be the reason.
     pub closed_without_reason: Vec<usize>,
+    /// Shares that the shard has taken whole since the last look, each with its miner.
+    pub taken: Vec<(usize, Submitted)>,
     /// A drain may close anybody.
     pub is_draining: bool,
     random: Random,
@@ -77,6 +80,7 @@ impl SimRing {
             wishes: Vec::new(),
             violations: Vec::new(),
             closed_without_reason: Vec::new(),
+            taken: Vec::new(),
             is_draining: false,
             random,
             links: BTreeMap::new(),
@@ -126,8 +130,34 @@ impl SimRing {
     pub fn miner_writes(&mut self, id: LinkId, bytes: &[u8]) -> Vec<u64> {
         let (now, delay, splits) = (self.now, self.faults.delay_us_max, self.faults.splits);
         match self.links.get_mut(&id) {
-            Some(link) => link.up.write(now, bytes, delay, splits, &mut self.random),
+            Some(link) => {
+                link.written_up += bytes.len() as u64;
+                link.up.write(now, bytes, delay, splits, &mut self.random)
+            }
             None => Vec::new(),
+        }
+    }
+
+    /// Shares stand at these places of the bytes that the miner is about to write.
+    pub fn miner_submits(&mut self, id: LinkId, shares: Vec<(u64, Submitted)>) {
+        if let Some(link) = self.links.get_mut(&id) {
+            let from = link.written_up;
+            link.shares_up.extend(shares.into_iter().map(|(end, share)| (from + end, share)));
+        }
+    }
+
+    /// Takes note of the shares that the shard takes whole with these bytes. What comes after its
+    /// close is nobody's any more.
+    fn note_taken(&mut self, conn: ConnId, bytes: usize) {
+        let id = self.by_conn.get(&conn);
+        let Some(link) = id.and_then(|id| self.links.get_mut(id)) else { return };
+        if link.shard_closed {
+            return;
+        }
+        link.taken_up += bytes as u64;
+        while link.shares_up.front().is_some_and(|(end, _)| *end <= link.taken_up) {
+            let (_, share) = link.shares_up.pop_front().expect("it was just seen");
+            self.taken.push((link.miner, share));
         }
     }
 
@@ -369,6 +399,9 @@ impl Ring for SimRing {
             if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
                 link.sending = false;
             }
+        }
+        if let Completion::Received { conn, ref buf } = completion {
+            self.note_taken(conn, buf.0.len());
         }
         if let Completion::Closed { conn } = completion {
             self.by_conn.remove(&conn);

@@ -557,6 +557,8 @@ impl World {
         if self.mining {
             let bytes = self.miners[index].mine(self.kernel);
             if !bytes.is_empty() {
+                let found = self.miners[index].found();
+                self.with_ring(host, |ring| ring.miner_submits(link, found));
                 self.write(host, link, &bytes);
             }
         }
