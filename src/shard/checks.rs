@@ -11,8 +11,9 @@ use session::{ShareToCheck, Shared, Ticket, Verdict};
 /// over. A batch that grows to it is hashed before further bytes are read.
 pub(crate) const CHECKS_PER_BATCH: usize = 256;
 
-/// Open shares of one connection after which its next bytes wait until they are judged. Half of
-/// the replies that a session may queue, so that a fast miner is not mistaken for a slow reader.
+/// Open shares of one connection after which its next bytes wait until they are judged. Far
+/// below the replies that a session may queue, so that a fast miner is not mistaken for a slow
+/// reader.
 pub(crate) const CHECKS_PER_SLOT: u32 = 64;
 
 const _: () = assert!((CHECKS_PER_SLOT as usize) < session::REPLIES_QUEUED_MAX);

@@ -11,9 +11,15 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 use wire::sv1::{ConfigureReply, ErrorCode, Id, IdOwned, Reason, write};
 
-/// Requests that may wait for their answers. A receive buffer holds some 25 submits, and firmware
-/// has at most a few open; who has 128 does not read.
-pub const REPLIES_QUEUED_MAX: usize = 128;
+/// Requests that may wait for their answers: room for all that an honest miner pipelines, also
+/// after a stall of its line. At 56 bytes each they take 56 KiB of a connection whose peer does not
+/// read, within the 64 KiB that one may cost; who asks for more is cut off.
+pub const REPLIES_QUEUED_MAX: usize = 1_024;
+
+/// What the answers of one connection may take, in bytes.
+const QUEUE_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(REPLIES_QUEUED_MAX * size_of::<(IdOwned, Answer)>() <= QUEUE_BYTES_MAX);
 
 /// What a request is answered with.
 #[derive(Debug)]

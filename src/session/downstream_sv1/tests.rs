@@ -129,6 +129,18 @@ impl Pair {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The same over as many sends as it takes.
+    pub(super) fn all_lines(&mut self) -> Vec<String> {
+        let mut all = self.lines();
+        loop {
+            self.sent();
+            match self.lines() {
+                lines if lines.is_empty() => return all,
+                lines => all.extend(lines),
+            }
+        }
+    }
+
     fn drain(&mut self) {
         loop {
             self.poll();

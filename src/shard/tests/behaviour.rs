@@ -92,6 +92,26 @@ fn more_shares_than_a_batch_are_all_judged_in_their_turn() {
 }
 
 #[test]
+fn a_thousand_pipelined_submits_are_all_answered() {
+    let mut world = World::new(512);
+    world.new_tip();
+    let miner = world.miner(1);
+    let id = job_id(&world.ring.read(miner)).expect("a job").to_owned();
+    // The replies to the first one are under way while all others come.
+    world.ring.hold_sends = true;
+    let burst: String = (0..1_000).map(|nonce| submit(10 + nonce, &id, nonce)).collect();
+    world.ring.deliver(miner, burst.as_bytes());
+    world.turn();
+    assert_eq!(shares(&world, ShareOutcome::Accepted), 1_000);
+    world.ring.hold_sends = false;
+    world.ring.finish_send(usize::MAX);
+    world.settle();
+    let text = world.ring.read(miner);
+    assert_eq!(text.matches("\"result\":true").count(), 1_000);
+    assert_eq!(world.shard.connections().count(), 1, "it is still served");
+}
+
+#[test]
 fn short_sends_are_continued_before_anything_else() {
     let mut world = World::new(2);
     world.new_tip();

@@ -151,7 +151,7 @@ fn queued_answers_leave_when_the_send_is_done() {
     assert!(pair.received.is_empty());
     pair.sent();
     let ids: Vec<_> = (0..REPLIES_QUEUED_MAX).map(|id| id.to_string()).collect();
-    assert_eq!(kinds(&pair.lines()), ids.join(" "));
+    assert_eq!(kinds(&pair.all_lines()), ids.join(" "));
 }
 
 #[test]

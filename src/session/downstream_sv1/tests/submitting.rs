@@ -398,3 +398,14 @@ fn a_submit_with_wrong_types_is_a_malformed_share() {
         assert_eq!(pair.closed, None);
     }
 }
+
+#[test]
+fn a_thousand_submits_in_one_burst_are_all_answered() {
+    let mut pair = Pair::mining(easy());
+    let burst: String = (0..1_000).map(|id| pair.good(id << 16).line(id) + "\n").collect();
+    pair.bytes(burst.as_bytes());
+    assert_eq!(pair.closed, None);
+    let lines = pair.all_lines();
+    assert_eq!(lines.len(), 1_000);
+    assert!(lines.iter().all(|line| line.contains("\"result\":true")), "{lines:?}");
+}
