@@ -53,7 +53,8 @@ impl Default for Setup {
     fn default() -> Setup {
         Setup {
             entries: 4_096,
-            completions: 32_768,
+            // A receive and a send of each connection are 40,000.
+            completions: 65_536,
             buffers: 2_048,
             buffer_bytes: 1_024,
             gather: true,
