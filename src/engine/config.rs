@@ -45,7 +45,7 @@ pub struct EngineConfig {
     pub kernel: Kernel,
     /// Connections at most, over all shards.
     pub connections_max: usize,
-    /// Connections from one source address at most, over all shards.
+    /// Connections from one source address at most, counted per shard.
     pub per_source_max: usize,
     /// Shares of one miner remembered against repetition.
     pub fingerprints_max: usize,

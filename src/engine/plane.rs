@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pow::Kernel;
 use session::Tick;
-use shard::{Counters, Shard, ShardSettings, Turn};
+use shard::{Counters, Shard, ShardSettings, Total, Turn};
 use uring::{Pretend, Ring, Setup};
 
 use crate::clock;
@@ -39,6 +39,8 @@ pub(crate) struct Berth {
     pub(crate) core: usize,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) settings: ShardSettings,
+    /// The connections of all shards.
+    pub(crate) total: Arc<Total>,
     pub(crate) kernel: Kernel,
     pub(crate) gather: bool,
     pub(crate) pretend: Pretend,
@@ -105,6 +107,7 @@ fn live(berth: &Berth, life: u32, fence: &Fence, started: &mut Option<Started>) 
     let settings = ShardSettings { incarnation: life, ..berth.settings.clone() };
     let counters = &berth.counters;
     let mut shard = Shard::new(settings, berth.kernel, counters.clone());
+    shard.share_total(berth.total.clone());
     shard.start(&mut ring);
     tracing::info!(shard = berth.index, core = berth.core, life, "the shard listens");
     if let Some(started) = started.take() {

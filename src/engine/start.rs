@@ -16,8 +16,8 @@ use farm::messages::MinerRow;
 use farm::{Coordinator, CoordinatorSettings, Status};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use node::NodeLink;
-use session::Settings;
-use shard::{AdmissionSettings, Counters, ShardSettings};
+use session::{Settings, Tick};
+use shard::{AdmissionSettings, Counters, ShardSettings, Total};
 
 use crate::config::{EngineConfig, Host, StartError};
 use crate::coordinator::{self, Board, Command, Desk, Miners};
@@ -30,10 +30,6 @@ use crate::{clock, host_glommio, host_thread};
 
 /// How long a thread may take to say that it runs: rings and executors are made in milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(10);
-
-/// The kernel spreads connections over the shards by a hash; one may have so much more than its
-/// share, in percent, before it refuses.
-const UNEVEN_PERCENT: usize = 25;
 
 /// Send buffers that a shard makes beforehand: those of its busiest turns.
 const BUFFERS_RESERVED: usize = 256;
@@ -147,13 +143,15 @@ impl Engine {
         listeners: Vec<Vec<OwnedFd>>,
     ) -> Result<(), StartError> {
         let (started, ready) = channel();
+        let total = Arc::new(Total::default());
         for (index, listeners) in listeners.into_iter().enumerate() {
             let number = u16::try_from(index).expect("at most SHARDS_MAX");
             let berth = Berth {
                 index: number,
                 core: self.placement.shards[index],
                 listeners,
-                settings: shard_settings(config, number, self.placement.shards.len()),
+                settings: shard_settings(config, number),
+                total: total.clone(),
                 kernel: config.kernel,
                 gather: config.gather,
                 pretend: config.pretend.clone(),
@@ -211,6 +209,12 @@ impl Engine {
     /// The farm at a recent moment, at most about a second ago.
     pub fn status(&self) -> Arc<Status> {
         self.board.status()
+    }
+
+    /// When the coordinator took its newest turn: the pulse wakes it once a second, so an old
+    /// moment means that it hangs, and that [`Engine::status`] is of that moment.
+    pub fn coordinator_heartbeat(&self) -> Tick {
+        self.board.heartbeat()
     }
 
     /// Every connection, with its shard. The shards answer between their turns; nobody waits for
@@ -333,7 +337,7 @@ fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {
     }
 }
 
-fn shard_settings(config: &EngineConfig, index: u16, shards: usize) -> ShardSettings {
+fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
     ShardSettings {
         index,
         incarnation: 0,
@@ -348,20 +352,11 @@ fn shard_settings(config: &EngineConfig, index: u16, shards: usize) -> ShardSett
         },
         admission: AdmissionSettings {
             allow: config.listen.iter().map(|listen| listen.allow.clone()).collect(),
-            connections_max: part_of(config.connections_max, shards),
-            per_source_max: part_of(config.per_source_max, shards),
+            connections_max: config.connections_max,
+            per_source_max: config.per_source_max,
         },
         buffers_reserved: BUFFERS_RESERVED,
     }
-}
-
-/// One shard's part of a limit of the farm.
-fn part_of(limit: usize, shards: usize) -> usize {
-    if shards == 1 {
-        return limit;
-    }
-    let even = limit.div_ceil(shards);
-    (even + (even * UNEVEN_PERCENT).div_ceil(100)).min(limit)
 }
 
 fn hear(ready: &Receiver<Result<Ready, StartError>>) -> Result<Ready, StartError> {
@@ -412,16 +407,5 @@ mod tests {
     fn the_handle_can_be_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Engine>();
-    }
-
-    #[test]
-    fn the_parts_of_a_limit_leave_room_for_an_uneven_spread() {
-        assert_eq!(part_of(20_000, 1), 20_000);
-        assert_eq!(part_of(20_000, 2), 12_500);
-        assert_eq!(part_of(3, 2), 3);
-        assert_eq!(part_of(1, 4), 1);
-        for shards in 1..9 {
-            assert!(part_of(1_000, shards) * shards >= 1_000);
-        }
     }
 }

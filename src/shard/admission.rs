@@ -4,9 +4,11 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use session::Tick;
 
@@ -153,10 +155,36 @@ impl AllowList {
 pub struct AdmissionSettings {
     /// The allow list of each listener, by [`ListenerIndex`].
     pub allow: Vec<AllowList>,
-    /// Connections of this shard, at most.
+    /// Connections at most, over all shards that share a [`Total`].
     pub connections_max: usize,
-    /// Connections from one source address to this shard, at most.
+    /// Connections from one source address at most, counted per shard: the kernel spreads a
+    /// source's connections over the shards, so that the farm may serve so many on each.
     pub per_source_max: usize,
+}
+
+/// How many connections all shards of a farm serve together, so that the limit on them holds to
+/// the connection, however unevenly the kernel spreads them.
+#[derive(Debug, Default)]
+pub struct Total {
+    held: AtomicUsize,
+}
+
+impl Total {
+    /// Takes one connection's place, unless all `limit` are taken.
+    fn take(&self, limit: usize) -> bool {
+        // Nothing else hangs on the number, so that its order to other memory does not matter.
+        let more = |held: usize| (held < limit).then_some(held + 1);
+        self.held.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, count: usize) {
+        self.held.fetch_sub(count, Relaxed);
+    }
+
+    /// Connections that are served now.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
 }
 
 /// An accepted socket on its way to a slot.
@@ -186,6 +214,8 @@ pub(crate) struct Admission<S> {
     sources: BTreeMap<IpAddr, u32>,
     /// Connections that were counted in: the sum over `sources`.
     open: usize,
+    /// The connections of all shards of the farm.
+    total: Arc<Total>,
     waiting: VecDeque<Waiting<S>>,
     listeners: Vec<Accepting>,
     pause_us: u64,
@@ -199,11 +229,18 @@ impl<S> Admission<S> {
             settings,
             sources: BTreeMap::new(),
             open: 0,
+            total: Arc::default(),
             waiting: VecDeque::new(),
             listeners,
             pause_us: ACCEPT_PAUSE_US_MIN,
             draining: false,
         }
+    }
+
+    /// Counts with other shards from now on; nobody was counted in yet.
+    pub(crate) fn share_total(&mut self, total: Arc<Total>) {
+        assert_eq!(self.open, 0);
+        self.total = total;
     }
 
     /// Queues an accepted socket, or gives it back when it is not to be served.
@@ -245,6 +282,9 @@ impl<S> Admission<S> {
         if held as usize >= self.settings.per_source_max {
             return Err(RefusalReason::PerSource);
         }
+        if !self.total.take(self.settings.connections_max) {
+            return Err(RefusalReason::Connections);
+        }
         self.sources.insert(source, held + 1);
         self.open += 1;
         Ok(())
@@ -256,6 +296,7 @@ impl<S> Admission<S> {
         let held = self.sources.get_mut(&source).expect("a slot's source was counted in");
         *held -= 1;
         self.open -= 1;
+        self.total.give_back(1);
         if *held == 0 {
             self.sources.remove(&source);
         }
@@ -325,6 +366,13 @@ impl<S> Admission<S> {
         let armed =
             |accepting: &Accepting| matches!(accepting, Accepting::Armed | Accepting::Stopping);
         self.listeners.iter().any(armed)
+    }
+}
+
+/// A shard that ends by a panic leaves its places to its next life and to the other shards.
+impl<S> Drop for Admission<S> {
+    fn drop(&mut self) {
+        self.total.give_back(self.open);
     }
 }
 
@@ -517,5 +565,29 @@ mod tests {
         offer(&mut door, 1, "10.0.0.1").unwrap();
         door.ended(ListenerIndex(0), now, true);
         assert_eq!(door.deadline().unwrap().since(now), ACCEPT_PAUSE_US_MIN);
+    }
+
+    #[test]
+    fn shards_share_one_exact_limit() {
+        let total = Arc::new(Total::default());
+        let mut doors = [door(3, 9), door(3, 9)];
+        for door in &mut doors {
+            door.share_total(total.clone());
+        }
+        let [first, second] = &mut doors;
+        for socket in 0..3 {
+            offer(first, socket, "10.0.0.1").unwrap();
+            offer(second, socket, "10.0.0.2").unwrap();
+        }
+        assert_eq!(first.next(0).unwrap().1, Ok(()));
+        assert_eq!(first.next(1).unwrap().1, Ok(()));
+        assert_eq!(second.next(0).unwrap().1, Ok(()));
+        assert_eq!(second.next(1).unwrap().1, Err(RefusalReason::Connections));
+        assert_eq!(first.next(2).unwrap().1, Err(RefusalReason::Connections));
+        assert_eq!((first.open(), second.open(), total.held()), (2, 1, 3));
+        first.left(at("10.0.0.1"));
+        assert_eq!(second.next(1).unwrap().1, Ok(()), "what one leaves the other may take");
+        drop(doors);
+        assert_eq!(total.held(), 0, "a shard that ends gives its places back");
     }
 }

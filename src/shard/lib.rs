@@ -27,7 +27,7 @@ mod shard;
 mod slot;
 pub mod turn;
 
-pub use admission::{AdmissionSettings, AllowList, Cidr, CidrError};
+pub use admission::{AdmissionSettings, AllowList, Cidr, CidrError, Total};
 pub use counters::Counters;
 pub use guard::{Guard, NoGuard, Panicked};
 pub use lane::Lane;

@@ -17,7 +17,7 @@ use session::{
     Tick,
 };
 
-use crate::admission::{Admission, AdmissionSettings};
+use crate::admission::{Admission, AdmissionSettings, Total};
 use crate::checks::Batch;
 use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
@@ -124,6 +124,12 @@ impl<R: Ring> Shard<R> {
             miners_mining: 0,
             settings,
         }
+    }
+
+    /// Counts its connections with other shards, so that the limit on them is the farm's. Called
+    /// before the first turn; a shard that is alone needs no such thing.
+    pub fn share_total(&mut self, total: Arc<Total>) {
+        self.admission.share_total(total);
     }
 
     /// Arms the listeners. Called once, before the first turn.
