@@ -12,6 +12,8 @@ use crate::random::Random;
 
 /// Jobs that a miner remembers, to send a late share now and then.
 const JOBS_KEPT: usize = 4;
+/// Shares of a flood: what comes after a stall of the miner's line.
+const FLOOD_SHARES: usize = 200;
 const ID_CONFIGURE: u64 = 1;
 const ID_SUBSCRIBE: u64 = 2;
 const ID_AUTHORIZE: u64 = 3;
@@ -29,7 +31,7 @@ pub enum Role {
     Guesser,
     /// Sends bytes that are no Stratum.
     Babbler,
-    /// Sends more shares at once than may be queued.
+    /// Sends hundreds of shares at once.
     Flooder,
     /// Connects and says nothing.
     Mute,
@@ -281,7 +283,9 @@ impl Miner {
         match self.role {
             Role::Honest => self.find(kernel, Kind::Good, &mut out),
             Role::Guesser => self.find(kernel, Kind::Miss, &mut out),
-            Role::Flooder => (0..200).for_each(|_| self.find(kernel, Kind::Good, &mut out)),
+            Role::Flooder => {
+                (0..FLOOD_SHARES).for_each(|_| self.find(kernel, Kind::Good, &mut out))
+            }
             Role::Duplicator => match self.last.take() {
                 Some((_, line, share)) => {
                     let id = self.next_id - 1;

@@ -173,6 +173,17 @@ impl SimRing {
         self.pump_receive(id);
     }
 
+    /// Everything that is under way to the shard is there now.
+    pub fn arrive_at_once(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_clogged || link.broken.is_some() || link.shard_closed {
+            return;
+        }
+        let bytes = link.up.arrived(u64::MAX);
+        link.unread_up.extend(bytes);
+        self.pump_receive(id);
+    }
+
     /// The bytes that have arrived at the miner, unless it does not read.
     pub fn arrive_down(&mut self, id: LinkId) -> Vec<u8> {
         let now = self.now;

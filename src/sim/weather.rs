@@ -87,12 +87,24 @@ impl World {
     fn reset_one(&mut self) {
         let Some((miner, host, link)) = self.somebody() else { return };
         if self.random.happens(500) {
+            if self.random.happens(500) {
+                self.submit_last(miner, host, link);
+            }
             self.with_ring(host, |ring| ring.break_link(link, RESET));
         } else {
             let at = self.with_ring(host, |ring| ring.miner_closes(link));
             self.at(at, Event::Up(host, link));
         }
         self.lose(miner);
+    }
+
+    /// One more share, which the shard finds in one turn with the reset behind it.
+    fn submit_last(&mut self, miner: usize, host: usize, link: LinkId) {
+        let bytes = if self.mining { self.miners[miner].mine(self.kernel) } else { Vec::new() };
+        if !bytes.is_empty() {
+            self.write_shares(miner, host, link, &bytes);
+        }
+        self.with_ring(host, |ring| ring.arrive_at_once(link));
     }
 
     fn vanish_one(&mut self) {

@@ -205,7 +205,7 @@ pub struct World {
     pub(crate) healed: bool,
     pub(crate) kernel: Kernel,
     pub(crate) all_drained: bool,
-    mining: bool,
+    pub(crate) mining: bool,
     events: u64,
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
@@ -557,12 +557,17 @@ impl World {
         if self.mining {
             let bytes = self.miners[index].mine(self.kernel);
             if !bytes.is_empty() {
-                let found = self.miners[index].found();
-                self.with_ring(host, |ring| ring.miner_submits(link, found));
-                self.write(host, link, &bytes);
+                self.write_shares(index, host, link, &bytes);
             }
         }
         self.mine_later(index, link);
+    }
+
+    /// Sends what a miner has just mined.
+    pub(crate) fn write_shares(&mut self, miner: usize, host: usize, link: LinkId, bytes: &[u8]) {
+        let found = self.miners[miner].found();
+        self.with_ring(host, |ring| ring.miner_submits(link, found));
+        self.write(host, link, bytes);
     }
 
     fn mine_later(&mut self, index: usize, link: LinkId) {
