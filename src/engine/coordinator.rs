@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -57,6 +58,9 @@ pub(crate) enum Miners {
 pub(crate) struct Board {
     state: Mutex<Published>,
     changed: Condvar,
+    /// When the pump took its newest turn, in µs. Beside the lock: whoever asks whether the pump
+    /// hangs must not wait for it.
+    heartbeat_us: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -68,6 +72,11 @@ struct Published {
 impl Board {
     pub(crate) fn status(&self) -> Arc<Status> {
         self.lock().status.clone()
+    }
+
+    /// When the pump took its newest turn.
+    pub(crate) fn heartbeat(&self) -> Tick {
+        Tick(self.heartbeat_us.load(Relaxed))
     }
 
     /// Waits until every shard is drained and the node has answered for every block, or until the
@@ -117,7 +126,11 @@ impl Desk {
         commands: Receiver<Command>,
     ) -> (Desk, Arc<Board>) {
         let published = Published { status: Arc::new(coordinator.status()), drained: false };
-        let board = Arc::new(Board { state: Mutex::new(published), changed: Condvar::new() });
+        let board = Arc::new(Board {
+            state: Mutex::new(published),
+            changed: Condvar::new(),
+            heartbeat_us: AtomicU64::new(clock::now().as_micros()),
+        });
         let desk = Desk {
             coordinator,
             lanes,
@@ -137,6 +150,7 @@ impl Desk {
 
     /// Takes everything that is at hand. Tells how much it was.
     fn turn(&mut self) -> usize {
+        self.board.heartbeat_us.store(clock::now().as_micros(), Relaxed);
         let mut taken = self.take_commands() + self.take_from_node();
         for shard in 0..self.lanes.len() {
             taken += self.take_from_shard(shard);

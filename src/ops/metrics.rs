@@ -19,7 +19,7 @@ use session::{ShareOutcome, Tick};
 use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
 
 use crate::version;
-use crate::view::{ShardView, View};
+use crate::view::{ShardView, View, coordinator_age_micros, template_age_micros};
 
 const PREFIX: &str = "headframe";
 
@@ -54,7 +54,7 @@ impl Collector for Scrape {
         ring(out, &counters)?;
         loops(out, &shards, self.view.now())?;
         lanes(out, &*self.view, &counters)?;
-        farm(out, &self.view.status())
+        farm(out, &*self.view)
     }
 }
 
@@ -242,7 +242,28 @@ fn lanes(out: &mut Out<'_, '_>, view: &dyn View, counters: &[&Counters]) -> fmt:
     out.gauge("blocks_held", "Blocks that wait for room in a lane.", [(&[][..], held)])
 }
 
-fn farm(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
+/// Whether the coordinator takes turns, and what it heard of the node. Ages are of now: the
+/// snapshot stands still when the coordinator does.
+fn coordinator(out: &mut Out<'_, '_>, view: &dyn View, status: &Status) -> fmt::Result {
+    let age = coordinator_age_micros(view) as f64 / 1e6;
+    out.gauge(
+        "coordinator_heartbeat_age_seconds",
+        "Since the coordinator took its newest turn; above 3 it hangs.",
+        [(&[][..], age)],
+    )?;
+    let up = i64::from(status.work == farm::status::WorkState::Current);
+    out.gauge(
+        "upstream_up",
+        "Whether the source gives work.",
+        [(&[("upstream", "node")][..], up)],
+    )?;
+    let age = template_age_micros(view, status).map(|micros| (&[][..], micros as f64 / 1e6));
+    out.gauge("template_age_seconds", "Since the newest template came in.", age)
+}
+
+fn farm(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
+    let status = &*view.status();
+    coordinator(out, view, status)?;
     let clean = status.job.as_ref().map_or(0, |job| u64::from(job.tip));
     let refresh = status.jobs_made.saturating_sub(clean);
     out.counter(
@@ -253,14 +274,6 @@ fn farm(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
             (&[("upstream", "node"), ("kind", "refresh")][..], refresh),
         ],
     )?;
-    let up = i64::from(status.work == farm::status::WorkState::Current);
-    out.gauge(
-        "upstream_up",
-        "Whether the source gives work.",
-        [(&[("upstream", "node")][..], up)],
-    )?;
-    let age = status.template_age_micros.map(|micros| (&[][..], micros as f64 / 1e6));
-    out.gauge("template_age_seconds", "Since the newest template came in.", age)?;
     let counts = &status.block_counts;
     out.counter(
         "blocks_found",

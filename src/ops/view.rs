@@ -1,6 +1,7 @@
 //! What the pages look at: snapshots and counters, gathered behind one trait, so that pages and
 //! metrics know nothing of threads, and tests can show them any farm.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,10 @@ use crate::logs::Lost;
 
 /// A shard that has not taken a turn for so long hangs, in µs: it wakes every 500 ms of itself.
 pub const HEARTBEAT_US_MAX: u64 = 2_000_000;
+
+/// A coordinator that has not taken a turn for so long hangs, in µs: the pulse wakes it once a
+/// second.
+pub const COORDINATOR_HEARTBEAT_US_MAX: u64 = 3_000_000;
 
 /// One shard's thread and its counters.
 #[derive(Clone, Debug)]
@@ -41,6 +46,8 @@ pub trait View: Send + Sync + 'static {
     fn started(&self) -> Tick;
     /// The newest snapshot of the farm.
     fn status(&self) -> Arc<Status>;
+    /// When the coordinator took its newest turn.
+    fn coordinator_heartbeat(&self) -> Tick;
     /// All shards.
     fn shards(&self) -> Vec<ShardView>;
     /// The lanes of each shard, in the same order.
@@ -79,6 +86,10 @@ impl View for Running {
         self.engine.status()
     }
 
+    fn coordinator_heartbeat(&self) -> Tick {
+        self.engine.coordinator_heartbeat()
+    }
+
     fn shards(&self) -> Vec<ShardView> {
         let cores = self.engine.placement().shards.iter();
         let counters = self.engine.counters().iter();
@@ -106,12 +117,51 @@ impl View for Running {
     }
 }
 
-/// The shards that hang, by number, with the age of their newest turn in µs.
-pub fn hanging(view: &dyn View) -> Vec<(usize, u64)> {
+/// One of the engine's loops that takes no turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hanging {
+    /// The shard of this number, and the age of its newest turn in µs.
+    Shard(usize, u64),
+    /// The coordinator, and the age of its newest turn in µs: miners keep an old tip.
+    Coordinator(u64),
+}
+
+impl fmt::Display for Hanging {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        match *self {
+            Hanging::Shard(shard, age) => {
+                write!(out, "shard {shard} took no turn for {:.1} s", seconds(age))
+            }
+            Hanging::Coordinator(age) => {
+                write!(out, "the coordinator took no turn for {:.1} s", seconds(age))
+            }
+        }
+    }
+}
+
+/// Every loop that hangs, the shards in their order.
+pub fn hanging(view: &dyn View) -> Vec<Hanging> {
     let now = view.now();
     let age =
         |shard: &ShardView| now.as_micros().saturating_sub(shard.counters.heartbeat_us.value());
     let shards = view.shards();
     let ages = shards.iter().map(age).enumerate();
-    ages.filter(|(_, age)| *age > HEARTBEAT_US_MAX).collect()
+    let shards = ages.filter(|(_, age)| *age > HEARTBEAT_US_MAX);
+    let coordinator = Some(coordinator_age_micros(view));
+    let coordinator = coordinator.filter(|age| *age > COORDINATOR_HEARTBEAT_US_MAX);
+    let shards = shards.map(|(shard, age)| Hanging::Shard(shard, age));
+    shards.chain(coordinator.map(Hanging::Coordinator)).collect()
+}
+
+/// Since the coordinator's newest turn, in µs.
+pub fn coordinator_age_micros(view: &dyn View) -> u64 {
+    view.now().as_micros().saturating_sub(view.coordinator_heartbeat().as_micros())
+}
+
+/// Since the newest template came in, in µs, until now: the snapshot's own age counts too, because
+/// a coordinator that hangs makes no new one.
+pub fn template_age_micros(view: &dyn View, status: &Status) -> Option<u64> {
+    let since = view.now().as_micros().saturating_sub(status.at.as_micros());
+    status.template_age_micros.map(|age| age.saturating_add(since))
 }

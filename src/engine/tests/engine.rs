@@ -105,6 +105,18 @@ fn miners_mine_on_bare_threads() {
 }
 
 #[test]
+fn the_coordinators_heart_beats_without_work_or_miners() {
+    let (link, _node_end) = node::link();
+    let (engine, began) = (Engine::start(config(), link).expect("it starts"), engine::now());
+    for _ in 0..2 {
+        let seen = engine.coordinator_heartbeat();
+        await_that("the next beat", || engine.coordinator_heartbeat() > seen);
+    }
+    assert!(engine.coordinator_heartbeat() >= began, "of the engine's clock");
+    assert!(engine.coordinator_heartbeat() <= engine::now());
+}
+
+#[test]
 fn one_core_runs_everything() {
     let any = engine::Placement::choose(0, &[]).expect("this process runs on some core");
     let cores = vec![any.coordinator];

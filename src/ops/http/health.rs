@@ -1,5 +1,5 @@
 //! `/livez` and `/readyz`: 200 or 503, always with the reasons in JSON. Live means that every
-//! shard takes turns; ready, that miners can connect and get work that is current.
+//! shard and the coordinator take turns; ready, that miners can connect and get work that is current.
 
 use std::sync::Arc;
 
@@ -7,10 +7,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::status::WorkState;
 use serde_json::json;
 
-use crate::view::{View, hanging};
+use crate::view::{View, hanging, template_age_micros};
 
 pub(super) async fn livez(State(view): State<Arc<dyn View>>) -> Response {
     answer("live", &not_live(&*view))
@@ -24,9 +25,7 @@ pub(super) async fn readyz(State(view): State<Arc<dyn View>>) -> Response {
 
 /// What keeps the process from being alive.
 fn not_live(view: &dyn View) -> Vec<String> {
-    let seconds = |micros: u64| micros as f64 / 1e6;
-    let hang = |(shard, age)| format!("shard {shard} took no turn for {:.1} s", seconds(age));
-    hanging(view).into_iter().map(hang).collect()
+    hanging(view).iter().map(ToString::to_string).collect()
 }
 
 /// What keeps miners from having work.
@@ -36,12 +35,13 @@ fn not_ready(view: &dyn View) -> Vec<String> {
         reasons.push("no listener is open".to_owned());
     }
     let status = view.status();
+    let age = template_age_micros(view, &status).unwrap_or_default();
     match status.work {
-        WorkState::Current => {}
         WorkState::None => reasons.push("no work has come from the node yet".to_owned()),
-        WorkState::Silent => {
-            let age = status.template_age_micros.unwrap_or_default() / 1_000_000;
-            reasons.push(format!("no work has come from the node for {age} s"));
+        WorkState::Current if age <= TEMPLATE_SILENCE_MICROS => {}
+        WorkState::Current | WorkState::Silent => {
+            let seconds = age / 1_000_000;
+            reasons.push(format!("no work has come from the node for {seconds} s"));
         }
     }
     if status.draining {

@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{LaneStatus, ListError};
 use farm::blocks::RetryPolicy;
+use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
 use farm::jobs::JobSettings;
 use farm::messages::{MinerRow, MinerState};
@@ -18,13 +20,17 @@ use session::{Prefix, Tick};
 use shard::Counters;
 
 use super::serve;
-use crate::view::{HEARTBEAT_US_MAX, ShardView, View};
+use crate::view::{
+    COORDINATOR_HEARTBEAT_US_MAX, HEARTBEAT_US_MAX, Hanging, ShardView, View, hanging,
+};
 
 const NOW: Tick = Tick(100_000_000);
 
 struct Farm {
     status: Mutex<Arc<Status>>,
     counters: [Arc<Counters>; 2],
+    /// The coordinator's newest turn, in µs.
+    heartbeat: AtomicU64,
     listening: Vec<SocketAddr>,
     miners: Result<Vec<(ShardIndex, MinerRow)>, ListError>,
 }
@@ -67,6 +73,7 @@ impl Farm {
         Farm {
             status: Mutex::new(Arc::new(status)),
             counters,
+            heartbeat: AtomicU64::new(NOW.as_micros()),
             listening: vec!["127.0.0.1:3333".parse().expect("an address")],
             miners: Ok((0..250).rev().map(row).collect()),
         }
@@ -89,6 +96,10 @@ impl View for Farm {
 
     fn status(&self) -> Arc<Status> {
         self.status.lock().expect("no test panics with it").clone()
+    }
+
+    fn coordinator_heartbeat(&self) -> Tick {
+        Tick(self.heartbeat.load(Relaxed))
     }
 
     fn shards(&self) -> Vec<ShardView> {
@@ -161,6 +172,42 @@ fn a_hanging_shard_is_neither_live_nor_ready() {
 }
 
 #[test]
+fn a_hanging_coordinator_is_neither_live_nor_ready() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    let at_most = NOW.as_micros() - COORDINATOR_HEARTBEAT_US_MAX;
+    farm.heartbeat.store(at_most, Relaxed);
+    assert_eq!(hanging(&*farm), []);
+    assert_eq!(json(address, "/livez").0, 200);
+    farm.heartbeat.store(at_most - 1, Relaxed);
+    assert_eq!(hanging(&*farm), [Hanging::Coordinator(COORDINATOR_HEARTBEAT_US_MAX + 1)]);
+    for page in ["/livez", "/readyz"] {
+        let (code, body) = json(address, page);
+        assert_eq!(code, 503);
+        assert_eq!(body["reasons"][0], "the coordinator took no turn for 3.0 s");
+    }
+}
+
+#[test]
+fn a_template_grows_old_though_the_snapshot_stands_still() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    let stale = |age: u64| {
+        farm.change(|status| {
+            status.at = Tick(NOW.as_micros() - 50_000_000);
+            status.template_age_micros = Some(age);
+        });
+        json(address, "/readyz")
+    };
+    assert_eq!(stale(TEMPLATE_SILENCE_MICROS - 50_000_000).0, 200);
+    let (code, body) = stale(TEMPLATE_SILENCE_MICROS - 49_000_000);
+    assert_eq!(code, 503);
+    assert_eq!(body["reasons"][0], "no work has come from the node for 121 s");
+    let (_, text) = get(address, "/metrics");
+    assert!(text.contains("\nheadframe_template_age_seconds 121.0\n"), "{text}");
+}
+
+#[test]
 fn readiness_needs_work_and_ends_with_draining() {
     let farm = Arc::new(Farm::new());
     let address = serving(farm.clone());
@@ -205,6 +252,7 @@ fn metrics_are_sums_over_the_shards_under_their_names() {
         r#"headframe_queue_full_total{lane="from_shard_0",policy="kept_by_shard"} 4"#,
         r#"headframe_miners{protocol="sv1",state="mining"} 0"#,
         "headframe_log_lost_total 9",
+        "headframe_coordinator_heartbeat_age_seconds 0.0",
         "headframe_connections_accepted_total 0",
         "# TYPE headframe_shares counter",
         "# EOF",
