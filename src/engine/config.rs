@@ -51,7 +51,9 @@ pub struct EngineConfig {
     pub fingerprints_max: usize,
     /// The difficulty of a miner nobody knows yet.
     pub start_difficulty: Difficulty,
-    /// No automatic raise goes above it.
+    /// No miner's difficulty goes below it.
+    pub minimum_difficulty: Difficulty,
+    /// No miner's difficulty goes above it.
     pub maximum_difficulty: Difficulty,
     /// Bytes of the miner's fixed extranonce1, 1 to 4.
     pub extranonce1_size: u8,
@@ -85,6 +87,7 @@ impl EngineConfig {
             per_source_max: 20_000,
             fingerprints_max: 4_096,
             start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),
+            minimum_difficulty: Difficulty::new(1e-18).expect("a positive number"),
             maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
             extranonce1_size: 4,
             extranonce2_size: 4,

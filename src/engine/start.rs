@@ -345,6 +345,7 @@ fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
         session: Settings {
             extranonce2_size: config.extranonce2_size,
             start_difficulty: config.start_difficulty,
+            minimum_difficulty: config.minimum_difficulty,
             maximum_difficulty: config.maximum_difficulty,
             version_mask: config.version_mask,
             fingerprints_max: config.fingerprints_max,

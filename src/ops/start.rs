@@ -60,6 +60,7 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
     plan.per_source_max = config.limits.per_source.unwrap_or(connections);
     plan.fingerprints_max = config.limits.fingerprints;
     plan.start_difficulty = difficulty(config.difficulty.start)?;
+    plan.minimum_difficulty = difficulty(config.difficulty.minimum)?;
     plan.maximum_difficulty = difficulty(config.difficulty.maximum)?;
     plan.extranonce2_size = config.extranonce2_size();
     plan.signature = config.payout.signature.clone();

@@ -138,7 +138,9 @@ impl DownstreamSv1 {
         match input {
             Input::Bytes(bytes) => self.receive(shared, bytes),
             Input::Verdicts(verdicts) => self.settle(shared, verdicts),
-            Input::Policy(Policy::Difficulty(wanted)) => self.announcements.want(wanted),
+            Input::Policy(Policy::Difficulty(wanted)) => {
+                self.announcements.want(shared.settings().bounded(wanted));
+            }
             Input::Granted(prefix, session) => self.granted(prefix, session),
             Input::Refused(refusal) => self.refused(refusal),
             Input::Command(Command::Drain) => self.close_after_answers(Close::Drained),

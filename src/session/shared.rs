@@ -20,7 +20,9 @@ pub struct Settings {
     pub extranonce2_size: u8,
     /// The difficulty of a miner nobody knows yet.
     pub start_difficulty: Difficulty,
-    /// No automatic raise goes above it.
+    /// No wish of the farm's policy goes below it.
+    pub minimum_difficulty: Difficulty,
+    /// No wish of the farm's policy and no automatic raise goes above it.
     pub maximum_difficulty: Difficulty,
     /// Bits that may be granted for version rolling: what every upstream allows.
     pub version_mask: u32,
@@ -34,11 +36,25 @@ pub struct Settings {
     pub fingerprints_max: usize,
 }
 
+impl Settings {
+    /// The difficulty that is nearest to `wanted` within the farm's bounds.
+    pub(crate) fn bounded(&self, wanted: Difficulty) -> Difficulty {
+        if wanted < self.minimum_difficulty {
+            self.minimum_difficulty
+        } else if self.maximum_difficulty < wanted {
+            self.maximum_difficulty
+        } else {
+            wanted
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             extranonce2_size: 4,
             start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),
+            minimum_difficulty: Difficulty::new(1e-18).expect("a positive number"),
             maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
             version_mask: 0x1fff_e000,
             keepalive_us: 30_000_000,

@@ -225,3 +225,16 @@ fn a_ramp_keeps_every_epoch_that_shares_can_still_come_from() {
         assert!(pair.ask(&old.line(5)).last().expect("an answer").contains("true"), "epoch {at}");
     }
 }
+
+#[test]
+fn what_the_policy_wants_stays_within_the_bounds() {
+    let bound = |number| Difficulty::new(number).expect("a positive number");
+    let bounds =
+        Settings { minimum_difficulty: bound(2.0), maximum_difficulty: bound(8.0), ..easy() };
+    for (wanted, told) in [(1.0, 2.0), (2.0, 2.0), (5.0, 5.0), (8.0, 8.0), (9.0, 8.0)] {
+        let mut pair = Pair::mining(bounds.clone());
+        pair.pass(2 * SECOND);
+        pair.input(Input::Policy(crate::Policy::Difficulty(bound(wanted))));
+        assert_eq!(pair.machine.difficulty(), bound(told), "{wanted} was wanted");
+    }
+}

@@ -148,7 +148,10 @@ fn take(pair: &mut Pair, number: &mut u32, step: &Step) {
         Step::Say(0..4) => pair.say(SUBSCRIBE),
         Step::Say(4..8) => pair.say(AUTHORIZE),
         Step::Say(_) => pair.say(CONFIGURE),
-        Step::Good(from) | Step::Twice(from) if !pair.renderings.is_empty() => {
+        // Who hears of no new job has nothing but a job that is long gone.
+        Step::Good(from) | Step::Twice(from)
+            if !pair.renderings.is_empty() && pair.closed.is_none() && !pair.sending =>
+        {
             let line = pair.good(*from).line(5);
             pair.say(&line);
             if matches!(step, Step::Twice(_)) {
