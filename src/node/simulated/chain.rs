@@ -39,7 +39,8 @@ pub const REPLACEMENT_MAX: u32 = 100;
 const MEMPOOL_TEMPLATES: usize = 2;
 /// It goes on filling slowly to so many, so that templates keep getting better on a long tip.
 const MEMPOOL_TEMPLATES_MAX: usize = 3;
-/// A template's worth of transactions arrives in this time, while the mempool fills quickly.
+/// A template's worth of transactions arrives in at most this time, while the mempool fills
+/// quickly.
 const ARRIVAL_SECONDS: f64 = 5.0;
 /// The same while it fills slowly, where no blocks of others give the measure.
 const ARRIVAL_SLOW_SECONDS: f64 = 60.0;
@@ -514,7 +515,11 @@ impl Chain {
     fn transactions_arrive(&mut self, now: UnixMicros, elapsed_seconds: f64) {
         let wanted = self.parameters.transactions as usize;
         let seconds = match self.parameters.block_seconds {
-            _ if self.mempool.len() < wanted * MEMPOOL_TEMPLATES => ARRIVAL_SECONDS,
+            seconds if self.mempool.len() < wanted * MEMPOOL_TEMPLATES => match seconds {
+                0.0 => ARRIVAL_SECONDS,
+                // Twice as fast as blocks take them, or quick blocks would run the pool dry.
+                seconds => ARRIVAL_SECONDS.min(seconds / 2.0),
+            },
             0.0 => ARRIVAL_SLOW_SECONDS,
             seconds => seconds.max(ARRIVAL_SECONDS),
         };

@@ -150,6 +150,20 @@ fn rejected(reason: &'static str) -> BlockOutcome {
 }
 
 #[test]
+fn quick_blocks_do_not_run_the_mempool_dry() {
+    const WANTED: u32 = 400;
+    let parameters = Parameters { block_seconds: 2.0, spacing: Spacing::Fixed, ..easy(WANTED) };
+    let mut world = World::new(parameters);
+    let start = world.chain.height();
+    for block in 1..=20 {
+        world.pass(2.0);
+        assert_eq!(world.chain.height(), start + block);
+        let count = world.template.transactions.len();
+        assert!(count * 10 >= WANTED as usize * 9, "{count} transactions after {block} blocks");
+    }
+}
+
+#[test]
 fn blocks_made_from_templates_are_accepted_and_move_the_tip() {
     let mut world = World::new(easy(300));
     for found in 1..=8 {
