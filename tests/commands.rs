@@ -3,9 +3,10 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -195,6 +196,67 @@ fn one_run_per_state_folder_and_signals_are_obeyed() {
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     let again = Daemon::start(&file);
     drop(again);
+}
+
+#[test]
+fn an_end_is_told_to_every_miner() {
+    let (_house, mut daemon, address) = mined();
+    let mut miners: Vec<TcpStream> = (0..8).map(|_| at_work(&address)).collect();
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    for miner in &mut miners {
+        let mut rest = Vec::new();
+        miner.read_to_end(&mut rest).expect("its end, in order");
+    }
+    assert_eq!(daemon.end(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+/// The exit status is then that of the signal itself, so that nobody takes it for a drained end.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (_house, mut daemon, address) = mined();
+    let _miner = at_work(&address);
+    // Stopped, it takes both signals at once when it goes on: no luck is needed to be in time.
+    daemon.signal("STOP");
+    daemon.signal("TERM");
+    daemon.signal("INT");
+    let asked = Instant::now();
+    daemon.signal("CONT");
+    let status = daemon.child.wait().expect("its end");
+    let (interrupt, terminate) = (2, 15);
+    assert!([Some(interrupt), Some(terminate)].contains(&status.signal()), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+}
+
+/// A daemon with work, and where miners connect.
+fn mined() -> (Home, Daemon, String) {
+    let house = Home::new();
+    let file = house.write(&house.config("[log]\nformat = \"json\"\n"));
+    let mut daemon = Daemon::start(&file);
+    let address = |line: &str| {
+        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        rest.expect("the log names the address").to_owned()
+    };
+    let stratum = address(&daemon.wait_for("miners connect here"));
+    let pages = address(&daemon.wait_for("pages are served here"));
+    daemon.until_ready(&pages);
+    (house, daemon, stratum)
+}
+
+/// A miner that has its first job.
+fn at_work(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let hello = "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n\
+                 {\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"farm.a\",\"x\"]}\n";
+    (&stream).write_all(hello.as_bytes()).expect("sent");
+    let mut lines = BufReader::new(&stream).lines();
+    while !lines.next().expect("it goes on").expect("text").contains("\"method\":\"mining.notify\"")
+    {
+    }
+    drop(lines);
+    stream
 }
 
 #[test]
