@@ -182,9 +182,7 @@ fn ring(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
         "panics",
         "Panics that closed one connection.",
         [(&[("where", "session")][..], panics)],
-    )?;
-    let queued = sum(counters, |shard| shard.queued_bytes.value()) as i64;
-    out.gauge("memory_bytes", "Memory by pool.", [(&[("pool", "slow_readers")][..], queued)])
+    )
 }
 
 fn loops(out: &mut Out<'_, '_>, shards: &[ShardView], now: Tick) -> fmt::Result {

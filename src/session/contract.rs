@@ -224,7 +224,8 @@ impl ShareOutcome {
     }
 }
 
-/// Why a connection ends; each cause is counted apart.
+/// Why a connection ends. The shard counts it under the reason that an operator can act on
+/// (`shard::counters::CloseReason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Close {
     /// The first bytes were not Stratum V1: closed without an answer.
@@ -243,28 +244,6 @@ pub enum Close {
     Refused(Refusal),
     /// The host wanted it.
     Drained,
-}
-
-impl Close {
-    /// A short name for logs and metrics, in snake case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Close::NotStratum(NotSv1::Http) => "http",
-            Close::NotStratum(NotSv1::Tls) => "tls",
-            Close::NotStratum(NotSv1::ProxyHeader) => "proxy_header",
-            Close::NotStratum(NotSv1::Other) => "not_stratum",
-            Close::Silent => "silent",
-            Close::HandshakeTimeout => "handshake_timeout",
-            Close::Malformed => "malformed",
-            Close::NotSubscribed => "not_subscribed",
-            Close::Limit(LimitReached::LineBytes) => "line_too_long",
-            Close::Limit(LimitReached::RepliesQueued) => "replies_queued",
-            Close::Limit(LimitReached::Fingerprints) => "fingerprints",
-            Close::Refused(Refusal::ExtranonceExhausted) => "extranonce_exhausted",
-            Close::Refused(Refusal::Draining) => "refused_draining",
-            Close::Drained => "drained",
-        }
-    }
 }
 
 /// What the first bytes of a connection looked like, if not like Stratum V1.

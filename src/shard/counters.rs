@@ -247,8 +247,6 @@ pub struct Counters {
     pub panics: Counter,
     /// Batches of shares that were hashed together.
     pub batches: Counter,
-    /// Gauge: bytes that wait for slow readers, beyond the sends in flight.
-    pub queued_bytes: Counter,
     /// Turns taken.
     pub turns: Counter,
     /// Time inside turns, in µs; the host adds it, because the shard has no clock.
