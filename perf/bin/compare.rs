@@ -36,7 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(folder.join("table.json"), serde_json::to_string_pretty(&rows)?)?;
         fs::write(folder.join("cpu.svg"), plot::cpu_per_share(&rows))?;
     }
-    Ok(())
+    match rows.iter().find(|row| row.rounds == 0) {
+        Some(row) => Err(format!("{}, {}: no round succeeded", row.scenario, row.server).into()),
+        None => Ok(()),
+    }
 }
 
 fn parse() -> Result<Plan, Box<dyn Error>> {

@@ -79,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) load: Load,
     /// Connections.
     pub(crate) connections: u64,
+    /// Rounds that came to an end.
+    pub(crate) rounds: usize,
     /// CPU per share, in microseconds.
     pub(crate) cpu_us: Spread,
     /// Shares (or lines) a second.
@@ -335,6 +337,7 @@ impl Scenario {
             server: entry.server.clone(),
             load: self.load.clone(),
             connections: entry.connections,
+            rounds: reports.len(),
             cpu_us: spread(|report| report.cpu_per_share_ns() / 1e3),
             rate: spread(|report| report.answered as f64 * 1e6 / report.window_us.max(1) as f64),
             p50_us: spread(|report| report.p50_us as f64),
