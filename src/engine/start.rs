@@ -125,7 +125,7 @@ impl Engine {
         Ok(Engine {
             addresses,
             gathers: true,
-            counters: placement.shards.iter().map(|_| Arc::default()).collect(),
+            counters: placement.shards.iter().map(|_| counters_from_now()).collect(),
             placement,
             lines,
             bell,
@@ -398,6 +398,13 @@ impl Drop for SignalsBlocked {
         // It was this thread's mask before, so it is a valid one.
         let _ = self.0.thread_set_mask();
     }
+}
+
+/// A shard's counters, its heart beating from now on: it is not hung before its first turn.
+fn counters_from_now() -> Arc<Counters> {
+    let counters = Counters::default();
+    counters.heartbeat_us.set(clock::now().as_micros());
+    Arc::new(counters)
 }
 
 #[cfg(test)]
