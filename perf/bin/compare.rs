@@ -1,9 +1,9 @@
 //! Starts a floor, a peer and headframe in turn, loads each the same way, and prints one table of
 //! medians with min–max and ratios; the same as JSON and as a plot into a folder.
 //!
-//! Usage: `perf-compare [short] [peer=FOLDER] [out=FOLDER] [rounds=N]`. Without the peer the table
-//! says so and is not the table of record. Rounds interleave: A B C A B C, so that a machine whose
-//! speed drifts drifts for all of them.
+//! Usage: `perf-compare [short] [peer=FOLDER] [out=FOLDER] [rounds=N] [only=TITLE]`. Without the
+//! peer the table says so and is not the table of record. Rounds interleave: A B C A B C, so that
+//! a machine whose speed drifts drifts for all of them.
 #![forbid(unsafe_code)]
 
 #[path = "../compare/plot.rs"]
@@ -24,7 +24,8 @@ use scenarios::{Plan, Row};
 fn main() -> Result<(), Box<dyn Error>> {
     let plan = parse()?;
     let mut rows: Vec<Row> = Vec::new();
-    for scenario in scenarios::all(&plan) {
+    let wanted = |title: &str| plan.only.as_ref().is_none_or(|only| title.starts_with(only));
+    for scenario in scenarios::all(&plan).into_iter().filter(|one| wanted(&one.title())) {
         eprintln!("perf-compare: {}", scenario.title());
         rows.extend(scenario.run(&plan)?);
     }
@@ -43,11 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn parse() -> Result<Plan, Box<dyn Error>> {
-    let mut plan = Plan { short: false, rounds: 3, peer: None, out: None };
+    let mut plan = Plan { short: false, rounds: 3, peer: None, out: None, only: None };
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             None if argument == "short" => (plan.short, plan.rounds) = (true, 1),
             Some(("peer", folder)) => plan.peer = Some(PathBuf::from(folder)),
+            Some(("only", title)) => plan.only = Some(title.to_owned()),
             Some(("out", folder)) => plan.out = Some(PathBuf::from(folder)),
             Some(("rounds", number)) => plan.rounds = number.parse()?,
             _ => return Err(format!("unknown argument {argument}").into()),

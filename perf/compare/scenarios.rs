@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) peer: Option<PathBuf>,
     /// Where the table goes.
     pub(crate) out: Option<PathBuf>,
+    /// Only comparisons whose title begins like this.
+    pub(crate) only: Option<String>,
 }
 
 /// How one load runs.

@@ -14,8 +14,8 @@ pub(crate) fn render(plan: &Plan, rows: &[Row]) -> String {
     let _ = writeln!(text, "- CPU: {}, server on one core, generators on the other", cpu());
     let _ = writeln!(text, "- Kernel: {}", process::kernel_release());
     let _ = writeln!(text, "- Medians (min–max) of {} interleaved rounds", plan.rounds);
-    let record = match (plan.short, &plan.peer) {
-        (true, _) => "a short run: it shows that the measurements run, not what they are",
+    let record = match (plan.short || plan.only.is_some(), &plan.peer) {
+        (true, _) => "a part of the whole: not the table of record",
         (false, None) => "peer not built: this is not the table of record",
         (false, Some(_)) => "with the peer: the table of record",
     };
