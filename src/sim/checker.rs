@@ -342,8 +342,9 @@ impl World {
         }
     }
 
-    /// Every block that was credited or read has reached the node, but for those that came too late by the farm's
-    /// own rules: it was credited on its tip and declined when the next one was there.
+    /// Every block that was credited or read has reached the node, but for those that came too
+    /// late by the farm's own rules: it was credited on its tip and declined when the next one was
+    /// there.
     fn verify_blocks(&mut self) {
         let missing = self.checker.blocks.difference(&self.node.submitted).count();
         let declined = self.coordinator.status().block_counts.declined;

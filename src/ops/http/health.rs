@@ -1,5 +1,5 @@
 //! `/livez` and `/readyz`: 200 or 503, always with the reasons in JSON. Live means that every
-//! shard and the coordinator take turns; ready, that miners can connect and get work that is current.
+//! shard and the coordinator take turns; ready, that miners can connect and get current work.
 
 use std::sync::Arc;
 
