@@ -196,11 +196,11 @@ impl DownstreamSv1 {
         if over >= full.div_ceil(4).max(BLOCK) {
             self.close_after_answers(Close::Limit(LimitReached::Fingerprints));
         } else if over % BLOCK == 0 {
-            let raised = self.announcements.wanted().get() * RAISE;
-            let maximum = shared.settings().maximum_difficulty;
-            let raised = Difficulty::new(raised).unwrap_or(maximum);
-            if self.announcements.wanted() < maximum {
-                self.announcements.want(if raised < maximum { raised } else { maximum });
+            let (wanted, settings) = (self.announcements.wanted(), shared.settings());
+            if wanted < settings.maximum_difficulty {
+                let raised = Difficulty::new(wanted.get() * RAISE);
+                let raised = raised.unwrap_or(settings.maximum_difficulty);
+                self.announcements.want(settings.bounded(raised));
             }
         }
     }
