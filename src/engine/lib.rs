@@ -26,6 +26,6 @@ mod start;
 pub use clock::now;
 pub use config::{EngineConfig, Host, Listen, StartError};
 pub use lanes::{BLOCKS_RESERVED, FROM_SHARD_MAX, LaneStatus, TO_SHARD_MAX};
-pub use placement::{Placement, SHARDS_MAX};
+pub use placement::{Placement, SHARDS_MAX, allowed_cores};
 pub use start::{Engine, ListError};
 pub use uring::{Feature, Pretend, UringError, probe};

@@ -56,7 +56,10 @@ impl Placement {
 }
 
 /// The cores that the calling thread may run on, in rising order.
-fn allowed_cores() -> Result<Vec<usize>, StartError> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn allowed_cores() -> Result<Vec<usize>, StartError> {
     let set = sched_getaffinity(None).map_err(|errno| StartError::Os {
         what: "asking for the cores of this process",
         error: errno.into(),

@@ -111,7 +111,7 @@ fn memlock(maximum: Option<u64>) -> Option<Finding> {
 }
 
 fn cores(config: &Config) -> Vec<Finding> {
-    let usable = usable_cores();
+    let usable = engine::allowed_cores().unwrap_or_default();
     let foreign: Vec<_> =
         config.shards.cores.iter().filter(|core| !usable.contains(core)).collect();
     let mut found = Vec::new();
@@ -129,12 +129,6 @@ fn cores(config: &Config) -> Vec<Finding> {
         )));
     }
     found
-}
-
-/// The cores that this process may use, by number.
-fn usable_cores() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 fn clock() -> Option<Finding> {
