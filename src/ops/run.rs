@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::simulated::Control;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
@@ -74,16 +75,11 @@ fn host_allows(config: &Config) -> Result<Vec<String>, Stop> {
 
 /// Starts the farm and looks after it until it is drained.
 async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Running>, Stop> {
-    let listener = bind(config.http).await?;
-    let pages = listener.local_addr().map_err(Stop::unavailable)?;
-    let (farm, _node) = start::start(config, Some(lost))?;
-    let farm = Arc::new(farm);
+    let Open { farm, node: _node, pages } = open(config, Some(lost)).await?;
     for address in farm.engine.local_addrs() {
         tracing::info!(%address, "miners connect here");
     }
     tracing::info!(address = %pages, "pages are served here");
-    let view: Arc<dyn View> = farm.clone();
-    tokio::spawn(http::serve(listener, view));
     tell_manager(&[NotifyState::Ready]);
     let watched = sd_notify::watchdog_enabled().is_some();
     let mut look = interval(LOOK_EVERY);
@@ -113,19 +109,38 @@ async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Ru
     Ok(farm)
 }
 
-/// Binds the pages' port.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Stop::unavailable(format!("[http] address {address} cannot be used: {error}"))
-    })
+/// A farm at work, and where its pages are served.
+pub(crate) struct Open {
+    pub(crate) farm: Arc<Running>,
+    pub(crate) node: Control,
+    pub(crate) pages: SocketAddr,
+}
+
+/// Starts the farm and serves its pages. The pages' port comes first: it is the cheaper one to
+/// find taken.
+pub(crate) async fn open(config: &Config, lost: Option<Lost>) -> Result<Open, Stop> {
+    let listener = TcpListener::bind(config.http).await.map_err(|error| {
+        Stop::unavailable(format!("[http] address {} cannot be used: {error}", config.http))
+    })?;
+    let pages = listener.local_addr().map_err(Stop::unavailable)?;
+    let (farm, node) = start::start(config, lost)?;
+    let farm = Arc::new(farm);
+    let view: Arc<dyn View> = farm.clone();
+    tokio::spawn(http::serve(listener, view));
+    Ok(Open { farm, node, pages })
+}
+
+/// Drains the farm without holding up the pages; whether all was answered in time.
+pub(crate) async fn drained(farm: &Arc<Running>) -> bool {
+    let farm = farm.clone();
+    let drained = tokio::task::spawn_blocking(move || farm.engine.drain(DRAIN_LIMIT)).await;
+    drained.unwrap_or(false)
 }
 
 async fn drain(farm: &Arc<Running>) {
     tracing::info!("draining: no new miners, answering what was read");
     tell_manager(&[NotifyState::Stopping]);
-    let drained = farm.clone();
-    let drained = tokio::task::spawn_blocking(move || drained.engine.drain(DRAIN_LIMIT)).await;
-    if !drained.unwrap_or(false) {
+    if !drained(farm).await {
         tracing::warn!("not everything was drained in time");
     }
 }

@@ -6,7 +6,6 @@ mod progress;
 mod verdict;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use miner::{Fleet, FleetConfig};
@@ -20,10 +19,11 @@ use self::verdict::{Outcome, judge};
 use crate::cli::{DemoArgs, Protocol};
 use crate::config::{Config, FILES_BESIDE_CONNECTIONS};
 use crate::exit::{Exit, Stop, say};
+use crate::run::{self, Open};
 use crate::signals::{Asked, Signals};
 use crate::state::StateFolder;
 use crate::view::{Running, View};
-use crate::{host, http, run, signals, start};
+use crate::{host, signals};
 
 /// How long the hash rate is measured before the chain's difficulty is set by it.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -44,8 +44,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const WORK_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether it is ready.
 const WORK_EVERY: Duration = Duration::from_millis(20);
-/// The farm may take so long to answer what is under way at the end.
-const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
 
 /// What this machine can do, and the difficulties that follow from it.
 struct Plan {
@@ -185,12 +183,7 @@ async fn show(
     asked: Signals,
     progress: &mut Progress,
 ) -> Result<Outcome, Stop> {
-    let listener = run::bind(config.http).await?;
-    let pages = listener.local_addr().map_err(Stop::unavailable)?;
-    let (farm, node) = start::start(config, None)?;
-    let farm = Arc::new(farm);
-    let view: Arc<dyn View> = farm.clone();
-    tokio::spawn(http::serve(listener, view));
+    let Open { farm, node, pages } = run::open(config, None).await?;
     work(&farm).await?;
     let fleet = plan.fleet(&farm)?;
     progress.line(&format!(
@@ -203,11 +196,10 @@ async fn show(
     progress.line(&format!("see http://{pages}/ while it runs"));
     watch(plan, &fleet, &node, asked, progress).await;
     let stats = tokio::task::spawn_blocking(move || fleet.stop()).await.map_err(Stop::internal)?;
-    let drained = farm.clone();
-    let drained = tokio::task::spawn_blocking(move || drained.engine.drain(DRAIN_LIMIT)).await;
+    let drained = run::drained(&farm).await;
     let facts = Facts::of(&stats, &node);
     progress.end();
-    Ok(judge(stats, &facts, node.stats().rejected, drained.unwrap_or(false)))
+    Ok(judge(stats, &facts, node.stats().rejected, drained))
 }
 
 /// Waits for the first job, so that the miners' time is not spent on making the chain.
