@@ -322,7 +322,7 @@ impl DownstreamSv1 {
             Request::Unknown { .. } => {
                 self.answer(id, Answer::Error(ErrorCode::MethodNotFound, "Method not found"));
             }
-            Request::Invalid(reason) if names_submit(line) => self.bad_submit(id, reason),
+            Request::InvalidSubmit(reason) => self.bad_submit(id, reason),
             Request::Invalid(reason) => self.answer(id, Answer::Invalid(reason)),
             // Whatever a miner answers to a ping, it lives; nothing else hangs on it.
             Request::Response(_) => {}
@@ -429,12 +429,6 @@ impl DownstreamSv1 {
             _ => self.handshake_deadline(shared),
         }
     }
-}
-
-/// Whether a request that could not be read was meant as a share: only counting hangs on it.
-fn names_submit(line: &[u8]) -> bool {
-    const METHOD: &[u8] = b"\"mining.submit\"";
-    line.windows(METHOD.len()).any(|window| window == METHOD)
 }
 
 /// Tells the protocol by what came before and what comes now.

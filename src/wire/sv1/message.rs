@@ -36,6 +36,8 @@ pub enum Request<'a> {
     GetVersion,
     /// A field is missing, of the wrong type, or not a value. To be answered with error 20.
     Invalid(Reason),
+    /// The same of a `mining.submit`: what was meant as a share is counted as one.
+    InvalidSubmit(Reason),
     /// `mining.ping`.
     Ping,
     /// An answer to a request of ours (`mining.ping`, `client.get_version`).

@@ -70,11 +70,16 @@ pub(super) fn line_envelope(line: &str) -> Result<Envelope<'_>, ParseError> {
 /// The general way: any JSON.
 fn parse_json(line: &str) -> Result<Message<'_>, ParseError> {
     let envelope = line_envelope(line)?;
-    Ok(match id(envelope.id) {
-        Ok(id) => Message { id, request: request(&envelope).unwrap_or_else(Request::Invalid) },
+    let (id, request) = match id(envelope.id) {
+        Ok(id) => (id, request(&envelope)),
         // JSON-RPC: where the id cannot be told, the answer's is null.
-        Err(reason) => Message { id: Id::NULL, request: Request::Invalid(reason) },
-    })
+        Err(reason) => (Id::NULL, Err(reason)),
+    };
+    let invalid = |reason| match method(&envelope) {
+        Value::Text(method) if method == SUBMIT => Request::InvalidSubmit(reason),
+        _ => Request::Invalid(reason),
+    };
+    Ok(Message { id, request: request.unwrap_or_else(invalid) })
 }
 
 /// The id that an answer echoes.
@@ -87,15 +92,19 @@ pub(super) fn id(raw: Option<&str>) -> Result<Id<'_>, Reason> {
     }
 }
 
+fn method<'a>(envelope: &Envelope<'a>) -> Value<'a> {
+    Value::of(envelope.method.unwrap_or("null"))
+}
+
 fn request<'a>(envelope: &Envelope<'a>) -> Result<Request<'a>, Reason> {
-    let method = match Value::of(envelope.method.unwrap_or("null")) {
+    let method = match method(envelope) {
         Value::Text(method) => method,
         Value::Absent => return response(envelope),
         _ => return Err(Reason::WrongType("method")),
     };
     let mut params = Values::of(envelope.params);
     Ok(match &*method {
-        "mining.submit" => Request::Submit(submit(&mut params)?),
+        SUBMIT => Request::Submit(submit(&mut params)?),
         "mining.subscribe" => Request::Subscribe(Subscribe {
             user_agent: optional_text(params.take(0), "user agent")?,
             session_id: optional_text(params.take(1), "session id")?,
@@ -318,6 +327,8 @@ fn scalar_text<'a>(value: Value<'a>, field: &'static str) -> Result<Option<Cow<'
         other => optional_text(other, field),
     }
 }
+
+const SUBMIT: &str = "mining.submit";
 
 #[cfg(test)]
 mod tests;

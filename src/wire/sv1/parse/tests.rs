@@ -351,12 +351,19 @@ const WRONG_FIELDS: &[(&str, &str, Reason)] = &[
 fn a_wrong_field_is_answered_and_named() {
     for (method, params, reason) in WRONG_FIELDS {
         let line = format!(r#"{{"id":3,"method":"{method}","params":{params}}}"#);
-        check(&line, "3", Request::Invalid(*reason));
+        let request = match *method {
+            "mining.submit" => Request::InvalidSubmit(*reason),
+            _ => Request::Invalid(*reason),
+        };
+        check(&line, "3", request);
     }
     let (wrong, missing) = (Reason::WrongType("method"), Reason::Missing("method"));
     check(r#"{"id":3,"method":5}"#, "3", Request::Invalid(wrong));
     check(r#"{"id":3,"params":[]}"#, "3", Request::Invalid(missing));
     check("{}", "null", Request::Invalid(missing));
+    // A share whose id cannot be echoed is still counted as one.
+    let share = r#"{"id":[3],"method":"mining.submit","params":[]}"#;
+    check(share, "null", Request::InvalidSubmit(Reason::WrongType("id")));
 }
 
 #[test]
