@@ -1,0 +1,121 @@
+//! The coordinator's place: what it hears from lanes and node, and what becomes of what it says.
+
+use std::sync::Arc;
+
+use farm::blocks::{SubmitBlock, SubmitResult};
+use farm::extranonce::ShardIndex;
+use farm::jobs::JobSettings;
+use farm::messages::ToShard;
+use farm::{Input, Output};
+use pow::Template;
+use session::Tick;
+
+use crate::world::{EXTRANONCE2_SIZE, Event, SECOND, World};
+
+const EXTRANONCE1_SIZE: u8 = 4;
+/// How long the world waits before it offers a message to a full lane again.
+const LANE_RETRY_US: u64 = 1_000;
+
+impl World {
+    /// Messages that have arrived at the coordinator.
+    pub(crate) fn coordinate(&mut self) {
+        let first = self.random.below(self.hosts.len() as u64) as usize;
+        for turn in 0..self.hosts.len() {
+            let index = (first + turn) % self.hosts.len();
+            self.hosts[index].lane.now = self.now;
+            while let Some(message) = self.hosts[index].lane.take() {
+                let shard = ShardIndex(index as u16);
+                self.tell_coordinator(Input::FromShard(shard, message));
+            }
+        }
+    }
+
+    pub(crate) fn tell_coordinator(&mut self, input: Input) {
+        self.coordinator.handle(Tick(self.now), input);
+        while let Some(output) = self.coordinator.poll() {
+            match output {
+                Output::ToShard(shard, message) => self.send_to_shard(shard, message),
+                Output::SubmitBlock(block) => self.submit(&block),
+                Output::Drained => self.all_drained = true,
+                Output::Miners { .. } | Output::MinersBusy { .. } | Output::StatusChanged => {}
+            }
+        }
+    }
+
+    fn send_to_shard(&mut self, shard: ShardIndex, message: ToShard) {
+        let index = usize::from(shard.0);
+        let lane = &mut self.hosts[index].lane;
+        lane.now = self.now;
+        match lane.offer(message) {
+            Ok(at) => self.wake(index, at),
+            Err(message) => {
+                self.coordinator.unsent(shard, message);
+                if self.retry_at.is_none_or(|at| at <= self.now) {
+                    self.retry_at = Some(self.now + LANE_RETRY_US);
+                    self.after(LANE_RETRY_US, Event::CoordinatorTimer);
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, block: &SubmitBlock) {
+        let result = match self.node.judge(block) {
+            Ok(result) => result,
+            Err(what) => return self.checker.fail(what),
+        };
+        let silent = !self.healed && self.random.happens(self.faults.silent_node);
+        let found = result == SubmitResult::Accepted;
+        let result = if silent { SubmitResult::Unknown } else { result };
+        let micros = self.random.within(100, 50_000);
+        self.after(micros, Event::NodeAnswers(block.id, result));
+        if found && !self.healed {
+            self.after(micros, Event::Tip);
+        }
+    }
+
+    pub(crate) fn new_tip(&mut self, again: bool) {
+        if again && self.healed {
+            return;
+        }
+        let back = !self.healed && self.random.happens(self.faults.reorgs);
+        let template = self.node.new_tip(self.now, back);
+        self.adopt(template);
+        let tip = self.node.tips.len() - 1;
+        self.after(self.tip_bound_us(), Event::TipDue(tip, self.now));
+        if again && self.checker.tips_planned == 0 {
+            self.checker.tips_planned += 1;
+            self.after(2 * SECOND, Event::Refresh);
+        }
+    }
+
+    pub(crate) fn refresh(&mut self) {
+        if self.healed {
+            return;
+        }
+        if self.random.happens(300) {
+            self.at(self.now, Event::Tip);
+        } else {
+            let template = self.node.refresh(self.now);
+            self.adopt(template);
+        }
+        let micros = self.random.within(SECOND / 10, 6 * SECOND);
+        self.after(micros, Event::Refresh);
+    }
+
+    fn adopt(&mut self, template: Arc<Template>) {
+        self.checker.job_made(self.node.tips.len() - 1);
+        self.tell_coordinator(Input::Template(template));
+    }
+}
+
+pub(crate) fn job_settings() -> JobSettings {
+    JobSettings {
+        payout_script: vec![0x51],
+        signature: b"/sim/".to_vec(),
+        group_prefix: Vec::new(),
+        extranonce1_size: EXTRANONCE1_SIZE,
+        extranonce2_size: EXTRANONCE2_SIZE,
+        version_mask: 0x1fff_e000,
+        first_number: 1,
+    }
+}
