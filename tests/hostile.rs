@@ -29,34 +29,39 @@ const BLIND_SUBMIT: &str = concat!(
 #[test]
 fn other_protocols_are_closed_without_a_word() {
     let farm = Farm::start("");
-    let mut openings: Vec<Vec<u8>> = vec![
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-        b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 3333\r\n{\"id\": 1}\n".to_vec(),
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x0f\xa0\x0d\x05".to_vec(),
-        b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(),
-        vec![0; 4_096],
-        vec![0xff; 4_096],
-        (0..=255).collect(),
-        b"\n".repeat(100),
-        b"hello\n".to_vec(),
-        b"[1, 2, 3]\n".to_vec(),
+    let mut openings: Vec<(&str, Vec<u8>)> = vec![
+        ("http", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("http", b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}".to_vec()),
+        ("http", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ("proxy_header", b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 3333\r\n{\"id\": 1}\n".to_vec()),
+        (
+            "proxy_header",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x0f\xa0\x0d\x05".to_vec(),
+        ),
+        ("not_stratum", b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
+        ("not_stratum", vec![0; 4_096]),
+        ("not_stratum", vec![0xff; 4_096]),
+        ("not_stratum", (0..=255).collect()),
+        ("not_stratum", b"\n".repeat(100)),
+        ("not_stratum", b"hello\n".to_vec()),
+        ("not_stratum", b"[1, 2, 3]\n".to_vec()),
     ];
     let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     hello.resize(517, 0x5a);
-    openings.push(hello);
+    openings.push(("tls", hello));
     // An SV2 miner begins with 64 random bytes.
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    openings.extend((0..200).map(|_| random.bytes(64)));
-    let count = openings.len() as u64;
-    for bytes in openings {
+    openings.extend((0..200).map(|_| ("not_stratum", random.bytes(64))));
+    for (_, bytes) in &openings {
         let peer = farm.connect();
-        peer.send(&bytes);
+        peer.send(bytes);
         let lines = peer.ended().lines;
         assert!(lines.is_empty(), "{bytes:?} was answered: {lines:?}");
     }
-    farm.until_closed("protocol", count);
+    for reason in ["http", "proxy_header", "tls", "not_stratum"] {
+        let count = openings.iter().filter(|(expected, _)| *expected == reason).count();
+        farm.until_closed(reason, count as u64);
+    }
     farm.end();
 }
 
@@ -81,7 +86,7 @@ fn lines_that_are_no_requests_are_answered_and_closed() {
         assert_eq!(error["error"][0], 20, "{error}");
         peer.ended();
     }
-    farm.until_closed("protocol", count);
+    farm.until_closed("malformed", count);
     let halves = ["{", "{\"id\": 1, \"method\": \"mining.subs", "{\"id\": 1}\n{\"id\": 2, "];
     for (number, half) in halves.iter().cycle().take(60).enumerate() {
         let peer = farm.connect();
@@ -169,7 +174,7 @@ fn deep_and_huge_json_is_read_within_the_limit_and_cut_beyond() {
             assert!(peer.is_alive(), "{answer}");
         }
     }
-    farm.until_closed("protocol", closed);
+    farm.until_closed("malformed", closed);
     let beyond = [around(&deep(1 << 20)), around(&format!("[{}1]", "1,".repeat(1 << 20)))];
     for line in &beyond {
         let peer = farm.miner();
@@ -243,7 +248,7 @@ fn a_submit_out_of_order_is_answered_25_and_closed_or_24() {
         assert_eq!(peer.answer().expect("an answer")["error"][0], 25, "{line}");
         assert!(peer.ended().lines.is_empty());
     }
-    farm.until_closed("protocol", 2);
+    farm.until_closed("not_subscribed", 2);
     let mut peer = farm.connect();
     peer.subscribe();
     peer.send(BLIND_SUBMIT.as_bytes());

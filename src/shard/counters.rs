@@ -95,8 +95,18 @@ pub enum CloseReason {
     PeerClosed,
     /// The socket failed, for instance by a reset.
     PeerReset,
-    /// The peer's bytes are no Stratum, or a request that closes by its own rule (25).
-    Protocol,
+    /// The peer began with an HTTP request: a browser, a scraper or a scanner on the miners' port.
+    Http,
+    /// The peer began with a TLS ClientHello: a miner that is set to an encrypted pool address.
+    Tls,
+    /// The peer began with a PROXY header, and nobody is trusted to send one: a load balancer.
+    ProxyHeader,
+    /// The peer began with anything else: the random key of a Stratum V2 miner, or garbage.
+    NotStratum,
+    /// The peer spoke Stratum V1, then sent a line that is no message: a broken miner.
+    Malformed,
+    /// The peer submitted without ever having subscribed, and was told so (25).
+    NotSubscribed,
     /// The peer went beyond a limit: line length, queued replies, fingerprints.
     Limit,
     /// The handshake was not over in time.
@@ -113,10 +123,15 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 9] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
-        CloseReason::Protocol,
+        CloseReason::Http,
+        CloseReason::Tls,
+        CloseReason::ProxyHeader,
+        CloseReason::NotStratum,
+        CloseReason::Malformed,
+        CloseReason::NotSubscribed,
         CloseReason::Limit,
         CloseReason::Handshake,
         CloseReason::SlowReader,
@@ -130,7 +145,12 @@ impl CloseReason {
         match self {
             CloseReason::PeerClosed => "peer_closed",
             CloseReason::PeerReset => "peer_reset",
-            CloseReason::Protocol => "protocol",
+            CloseReason::Http => "http",
+            CloseReason::Tls => "tls",
+            CloseReason::ProxyHeader => "proxy_header",
+            CloseReason::NotStratum => "not_stratum",
+            CloseReason::Malformed => "malformed",
+            CloseReason::NotSubscribed => "not_subscribed",
             CloseReason::Limit => "limit",
             CloseReason::Handshake => "handshake",
             CloseReason::SlowReader => "slow_reader",
@@ -144,7 +164,10 @@ impl CloseReason {
     pub fn fault(self) -> &'static str {
         match self {
             CloseReason::PeerClosed | CloseReason::PeerReset => "peer",
-            CloseReason::Protocol | CloseReason::Handshake | CloseReason::SlowReader => "peer",
+            CloseReason::Http | CloseReason::Tls | CloseReason::ProxyHeader => "peer",
+            CloseReason::NotStratum | CloseReason::Malformed => "peer",
+            CloseReason::NotSubscribed | CloseReason::Handshake => "peer",
+            CloseReason::SlowReader => "peer",
             CloseReason::Limit | CloseReason::NoPrefix => "limit",
             CloseReason::Panicked => "us",
             CloseReason::Drained => "shutdown",
@@ -279,6 +302,10 @@ mod tests {
     fn reasons_stand_in_the_order_of_their_counters() {
         for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
+        }
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            let same = |other: &CloseReason| other.label() == reason.label();
+            assert_eq!(CloseReason::ALL.iter().position(same), Some(index), "{reason:?}");
         }
         for (index, reason) in RefusalReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);

@@ -12,9 +12,9 @@ use farm::ledger::{ShardWorkers, WorkerId};
 use farm::messages::{FoundBlock, MinerState};
 use pow::{Hash256, Kernel};
 use session::{
-    Close, DownstreamSv1, Event, FoundShare, Input, Output, Prefix, Question, Refusal, Rendering,
-    SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, ShareToCheck, Shared,
-    Tick,
+    Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question, Refusal,
+    Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
+    ShareToCheck, Shared, Tick,
 };
 
 use crate::admission::{Admission, AdmissionSettings, Total};
@@ -661,7 +661,12 @@ pub struct Level {
 /// The counted reason of a session's own close.
 fn reason_of(close: Close) -> CloseReason {
     match close {
-        Close::NotStratum(_) | Close::Malformed | Close::NotSubscribed => CloseReason::Protocol,
+        Close::NotStratum(NotSv1::Http) => CloseReason::Http,
+        Close::NotStratum(NotSv1::Tls) => CloseReason::Tls,
+        Close::NotStratum(NotSv1::ProxyHeader) => CloseReason::ProxyHeader,
+        Close::NotStratum(NotSv1::Other) => CloseReason::NotStratum,
+        Close::Malformed => CloseReason::Malformed,
+        Close::NotSubscribed => CloseReason::NotSubscribed,
         Close::Silent | Close::HandshakeTimeout => CloseReason::Handshake,
         Close::Limit(_) => CloseReason::Limit,
         Close::Refused(Refusal::ExtranonceExhausted) => CloseReason::NoPrefix,

@@ -474,16 +474,23 @@ fn garbage_closes_its_sender_only() {
     world.new_tip();
     let healthy = world.miner(1);
     let long = vec![b'x'; 64 * 1024];
-    let hostile: [&[u8]; 5] = [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaa",
-        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
-        b"\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff",
-        b"{\"id\":1,\"method\":\"mining.submit\",\"params\":[\"a\",\"1.1\",\"00000001\",\
-          \"00000001\",\"00000001\"]}\n",
-        &long,
+    let hostile: [(CloseReason, &[u8]); 8] = [
+        (CloseReason::Tls, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaa"),
+        (CloseReason::Http, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (CloseReason::ProxyHeader, b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 3333\r\n"),
+        (CloseReason::ProxyHeader, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"),
+        (CloseReason::NotStratum, b"\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00"),
+        (CloseReason::Malformed, b"{\"id\":1,\"method\":\"mining.ping\"\nGET / HTTP/1.1\r\n"),
+        (
+            CloseReason::NotSubscribed,
+            b"{\"id\":1,\"method\":\"mining.submit\",\"params\":[\"a\",\"1.1\",\"00000001\",\
+              \"00000001\",\"00000001\"]}\n",
+        ),
+        (CloseReason::Limit, &long),
     ];
-    for (number, bytes) in hostile.iter().enumerate() {
+    for (number, (reason, bytes)) in hostile.iter().enumerate() {
         let conn = world.connect(10 + number as u32);
+        let before = closed(&world, *reason);
         if *bytes == long.as_slice() {
             world.ring.deliver(conn, b"{\"id\":1,\"params\":\"");
         }
@@ -493,9 +500,10 @@ fn garbage_closes_its_sender_only() {
         }
         world.settle();
         assert!(world.ring.closed.contains(&conn), "hostile {number}");
+        assert_eq!(closed(&world, *reason), before + 1, "hostile {number}: {reason:?}");
     }
-    let reasons = [CloseReason::Protocol, CloseReason::Limit];
-    assert_eq!(reasons.map(|reason| closed(&world, reason)), [4, 1]);
+    let all = CloseReason::ALL.map(|reason| closed(&world, reason)).iter().sum::<u64>();
+    assert_eq!(all, hostile.len() as u64, "each under one reason");
     let id = job_id(&world.ring.read(healthy)).expect("a job").to_owned();
     world.ring.deliver(healthy, submit(3, &id, 7).as_bytes());
     world.settle();
