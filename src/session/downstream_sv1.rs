@@ -25,7 +25,7 @@ pub use handshake::{NAME_BYTES_MAX, NAMES_MAX, USER_AGENT_BYTES_MAX};
 
 use crate::contract::{
     Close, Command, Event, FoundShare, Input, LimitReached, NotSv1, Output, Policy, Prefix,
-    Question, SessionId, ShareEvent, Tick,
+    Question, SessionId, ShareEvent, ShareToCheck, Tick,
 };
 use crate::fingerprints::Fingerprints;
 use crate::send_buf::SendBuf;
@@ -224,6 +224,18 @@ impl DownstreamSv1 {
             Subscription::Granted(_, session) => Some(session),
             _ => None,
         }
+    }
+
+    /// Shares that were read and not judged yet, each with its worker's index into
+    /// [`DownstreamSv1::names`]. With [`DownstreamSv1::blocks`] the only thing that may be asked of
+    /// a machine after one of its calls panicked: the queues are whole, whatever else is not.
+    pub fn open_shares(&self) -> impl Iterator<Item = (ShareToCheck, u8)> + '_ {
+        self.checks.all()
+    }
+
+    /// Blocks whose [`Event::Block`] was not handed over yet.
+    pub fn blocks(&self) -> impl Iterator<Item = FoundShare> + '_ {
+        self.blocks.iter().copied()
     }
 
     /// Bytes of memory behind the struct itself.

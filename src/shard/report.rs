@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use farm::ledger::{Report, new_report};
 use farm::messages::{FoundBlock, FromShard, MINER_ROWS_MAX, MinerRow, ToShard};
+use pow::Hash256;
 use session::Tick;
 
 use crate::checks::CHECKS_PER_BATCH;
@@ -64,6 +65,11 @@ impl Outgoing {
 
     pub(crate) fn hold_block(&mut self, block: Box<FoundBlock>) {
         self.blocks.push_back(block);
+    }
+
+    /// Whether the block of this hash waits.
+    pub(crate) fn holds(&self, hash: &Hash256) -> bool {
+        self.blocks.iter().any(|block| block.hash == *hash)
     }
 
     /// Blocks that wait, and how many may: one batch of shares can go beyond the mark at which

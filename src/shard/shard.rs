@@ -107,7 +107,7 @@ impl<R: Ring> Shard<R> {
             leases: LeasePool::new(Tick(0)),
             workers: ShardWorkers::new(settings.incarnation),
             admission: Admission::new(settings.admission.clone()),
-            slots: Slots::default(),
+            slots: Slots::new(settings.admission.connections_max),
             deadlines: Deadlines::new(Tick(0)),
             batch: Batch::new(),
             ready: Vec::new(),
@@ -517,11 +517,42 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// A call into the session panicked: it is not touched again, and only its connection ends.
-    /// Its open shares are credited to nobody; those that are blocks are rescued by `judge`.
+    /// A call into the session panicked: it is driven no more, and only its connection ends. Its
+    /// open shares are credited to nobody, but those that are blocks go out all the same.
     pub(crate) fn poison<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
         self.counters.panics.add(1);
+        self.salvage(slot, hands);
         self.cut_off(slot, CloseReason::Panicked, hands);
+    }
+
+    /// Looks for blocks in what a session that panicked had read or found, and not handed over:
+    /// nobody else will ever hash it.
+    fn salvage<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        let Some(session) = self.slots.at(slot).session.as_ref() else {
+            return;
+        };
+        let left = hands.guard.run(|| {
+            let found = session
+                .blocks()
+                .map(|FoundShare { job, share, worker, .. }| (ShareToCheck { job, share }, worker));
+            found.chain(session.open_shares()).collect::<Vec<_>>()
+        });
+        for (to_check, worker) in left.unwrap_or_default() {
+            let mut hash = [Hash256([0; 32])];
+            let work = &self.shared.job(to_check.job).work;
+            self.kernel.hash_shares(&[(work, to_check.share)], &mut hash);
+            let id = self.slots.at(slot).workers.get(usize::from(worker)).copied();
+            self.rescue(to_check, hash[0], id.unwrap_or(WorkerId::OTHER), hands.now);
+        }
+    }
+
+    /// Sends a share of a session that panicked if it is a block. It may be found in the session
+    /// and in the batch, but never in two turns.
+    fn rescue(&mut self, to_check: ShareToCheck, hash: Hash256, id: WorkerId, now: Tick) {
+        let is_block = self.shared.job(to_check.job).network_target.is_met_by(&hash);
+        if is_block && !self.outgoing.holds(&hash) {
+            self.hold_block(to_check, hash, id, now);
+        }
     }
 
     /// The session is over. What it has held goes back; what is in flight may still go out.
@@ -598,14 +629,11 @@ impl<R: Ring> Shard<R> {
         self.batch = batch;
     }
 
-    /// The session that has read these shares panicked before it could say what they are. No share
-    /// of it can be credited any more, but a hash that meets the network's target is a block
-    /// whoever found it: it goes out under the name of all workers without one.
+    /// The session that has read these shares panicked before it could say what they are. What it
+    /// still held itself has gone out under its finder's name; for the others nobody knows one.
     fn rescue_blocks(&mut self, batch: &Batch, now: Tick) {
         for (to_check, hash) in batch.delivered() {
-            if self.shared.job(to_check.job).network_target.is_met_by(&hash) {
-                self.hold_block(to_check, hash, WorkerId::OTHER, now);
-            }
+            self.rescue(to_check, hash, WorkerId::OTHER, now);
         }
     }
 

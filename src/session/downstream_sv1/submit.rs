@@ -306,6 +306,11 @@ impl Checks {
         self.queue.is_empty()
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (ShareToCheck, u8)> + '_ {
+        let to_check = |check: &Check| ShareToCheck { job: check.index, share: check.share };
+        self.queue.iter().map(move |check| (to_check(check), check.worker))
+    }
+
     pub(super) fn ask_next(&mut self) -> Option<(Ticket, ShareToCheck)> {
         let check = self.queue.get(self.asked)?;
         let ticket = Ticket(self.first.wrapping_add(self.asked as u32));

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use farm::messages::{FromShard, MinerState, ToShard};
+use pow::Hash256;
 use session::{ShareOutcome, Tick};
 use shard::counters::{CloseReason, RefusalReason};
 use shard::{AcceptEnd, AllowList, Completion, ConnId, Guard, ListenerIndex, Panicked, ReceiveEnd};
@@ -410,33 +411,84 @@ fn a_block_is_not_lost_when_a_send_fails_in_the_same_turn() {
     assert_eq!(closed(&world, CloseReason::PeerReset), 1);
 }
 
-#[test]
-fn a_block_outlives_the_panic_of_its_session() {
+/// What the coordinator gets of ten shares, every second of them a block, when these calls into
+/// sessions panic: the hash and the finder of each block.
+fn blocks_despite(victim: Option<u32>, when: When) -> Vec<(Hash256, String)> {
     let (mut world, miner, burst) = miner_with_blocks();
     world.ring.deliver(miner, burst.as_bytes());
-    world.ring.deliver(miner, b"{}\n");
-    // The first call reads the shares, ten polls hand them out, one more waits: the next panics.
-    let saboteur = Saboteur { calls: 0.into(), victim: 12 };
+    let saboteur = Saboteur { calls: 0.into(), victim: victim.unwrap_or(u32::MAX), when };
     world.shard.turn(world.now, &mut world.ring, &mut world.lane, &saboteur);
-    assert_eq!(world.counters.panics.value(), 1);
-    assert_eq!(shares(&world, ShareOutcome::Accepted), 0, "nobody is left to credit them to");
-    assert!(world.counters.blocks_found.value() > 0, "a block is one without its finder");
-    assert_eq!(blocks_sent(&mut world), world.counters.blocks_found.value());
+    assert!(victim.is_none_or(|victim| saboteur.calls.get() > victim), "so many calls are made");
+    let mut blocks = world.lane.take(|message| match message {
+        FromShard::Block(block) => Some((block.hash, block.worker.to_string())),
+        _ => None,
+    });
+    assert_eq!(world.counters.blocks_found.value(), blocks.len() as u64);
     world.settle();
-    assert_eq!(closed(&world, CloseReason::Panicked), 1);
+    assert_eq!(closed(&world, CloseReason::Panicked), u64::from(victim.is_some()));
+    assert_eq!(world.counters.panics.value(), u64::from(victim.is_some()));
+    blocks.sort();
+    blocks
 }
 
-/// Panics in place of the calls whose number it is told.
+#[test]
+fn a_block_outlives_a_panic_of_its_session_wherever_it_is() {
+    let all = blocks_despite(None, When::Instead);
+    assert!(all.len() > 2 && all.len() < 10, "with these bits about every second one is");
+    assert!(all.iter().all(|(_, finder)| finder == "farm.1"), "{all:?}");
+    // The shares were read when the first call ended, and nothing of them was handed over.
+    assert_eq!(blocks_despite(Some(0), When::AtTheEnd), all);
+    // Ten polls hand them out to be hashed, one more waits, one call takes the hashes.
+    let (first_poll, verdicts) = (1, 12);
+    for victim in first_poll..=verdicts {
+        assert_eq!(blocks_despite(Some(victim), When::Instead), all, "call {victim}");
+    }
+    assert_eq!(blocks_despite(Some(verdicts), When::AtTheEnd), all);
+    // The polls that hand the blocks over, and the first one after them.
+    for poll in 0..=all.len() as u32 {
+        let victim = verdicts + 1 + poll;
+        assert_eq!(blocks_despite(Some(victim), When::Instead), all, "call {victim}");
+    }
+}
+
+#[test]
+fn shares_of_a_session_that_panicked_are_credited_to_nobody() {
+    let (mut world, miner, burst) = miner_with_blocks();
+    world.ring.deliver(miner, burst.as_bytes());
+    let saboteur = Saboteur { calls: 0.into(), victim: 0, when: When::AtTheEnd };
+    world.shard.turn(world.now, &mut world.ring, &mut world.lane, &saboteur);
+    assert!(ShareOutcome::ALL.into_iter().all(|outcome| shares(&world, outcome) == 0));
+    assert!(blocks_sent(&mut world) > 0);
+}
+
+/// Where in a call it panics.
+#[derive(Clone, Copy)]
+enum When {
+    /// Before it has done anything.
+    Instead,
+    /// When it has done everything, and nobody gets to see what it returns.
+    AtTheEnd,
+}
+
+/// Panics in the call whose number it is told.
 struct Saboteur {
     calls: core::cell::Cell<u32>,
     victim: u32,
+    when: When,
 }
 
 impl Guard for Saboteur {
     fn run<T>(&self, call: impl FnOnce() -> T) -> Result<T, Panicked> {
         let number = self.calls.get();
         self.calls.set(number + 1);
-        if number == self.victim { Err(Panicked) } else { Ok(call()) }
+        match self.when {
+            When::Instead if number == self.victim => Err(Panicked),
+            When::AtTheEnd if number == self.victim => {
+                drop(call());
+                Err(Panicked)
+            }
+            _ => Ok(call()),
+        }
     }
 }
 
@@ -450,7 +502,7 @@ fn a_panic_at_any_call_costs_one_connection() {
         for (miner, id) in miners.iter().zip(&ids) {
             world.ring.deliver(*miner, submit(3, id, 7).as_bytes());
         }
-        let saboteur = Saboteur { calls: 0.into(), victim };
+        let saboteur = Saboteur { calls: 0.into(), victim, when: When::Instead };
         world.shard.turn(world.now, &mut world.ring, &mut world.lane, &saboteur);
         assert!(saboteur.calls.get() > victim, "the turn makes so many calls");
         world.settle();
