@@ -19,7 +19,9 @@ use session::{ShareOutcome, Tick};
 use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
 
 use crate::version;
-use crate::view::{ShardView, View, coordinator_age_micros, template_age_micros};
+use crate::view::{
+    ShardView, View, Work, coordinator_age_micros, snapshot_age_micros, template_age_micros, work,
+};
 
 const PREFIX: &str = "headframe";
 
@@ -249,11 +251,17 @@ fn coordinator(out: &mut Out<'_, '_>, view: &dyn View, status: &Status) -> fmt::
         "Since the coordinator took its newest turn; above 3 it hangs.",
         [(&[][..], age)],
     )?;
-    let up = i64::from(status.work == farm::status::WorkState::Current);
+    let up = i64::from(work(view, status) == Work::Current);
     out.gauge(
         "upstream_up",
-        "Whether the source gives work.",
+        "Whether the source gives work; 0 while the coordinator hangs, which hands none on.",
         [(&[("upstream", "node")][..], up)],
+    )?;
+    let age = snapshot_age_micros(view, status) as f64 / 1e6;
+    out.gauge(
+        "snapshot_age_seconds",
+        "Since the coordinator told what the farm's metrics say; about a second at most.",
+        [(&[][..], age)],
     )?;
     let age = template_age_micros(view, status).map(|micros| (&[][..], micros as f64 / 1e6));
     out.gauge("template_age_seconds", "Since the newest template came in.", age)

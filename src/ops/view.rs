@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use engine::{Engine, LaneStatus, ListError};
 use farm::Status;
+use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
 use farm::messages::MinerRow;
+use farm::status::WorkState;
 use session::Tick;
 use shard::Counters;
 
@@ -148,10 +150,56 @@ pub fn hanging(view: &dyn View) -> Vec<Hanging> {
     let shards = view.shards();
     let ages = shards.iter().map(age).enumerate();
     let shards = ages.filter(|(_, age)| *age > HEARTBEAT_US_MAX);
-    let coordinator = Some(coordinator_age_micros(view));
-    let coordinator = coordinator.filter(|age| *age > COORDINATOR_HEARTBEAT_US_MAX);
+    let coordinator = coordinator_hangs(view).then(|| coordinator_age_micros(view));
     let shards = shards.map(|(shard, age)| Hanging::Shard(shard, age));
     shards.chain(coordinator.map(Hanging::Coordinator)).collect()
+}
+
+/// Whether miners get work that is worth mining on, judged at this moment: the snapshot stands
+/// still when the coordinator does, and says "current" for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// None has come from the node yet.
+    None,
+    /// The node gives it, and the coordinator hands it on.
+    Current,
+    /// The node has given none for longer than it may.
+    Silent,
+    /// The coordinator hangs: whatever the node gives, miners keep what they have.
+    Unknown,
+}
+
+impl Work {
+    /// The state as the API's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Work::None => "none",
+            Work::Current => "current",
+            Work::Silent => "silent",
+            Work::Unknown => "unknown",
+        }
+    }
+}
+
+/// How it stands with work now.
+pub fn work(view: &dyn View, status: &Status) -> Work {
+    let age = template_age_micros(view, status).unwrap_or_default();
+    match status.work {
+        _ if coordinator_hangs(view) => Work::Unknown,
+        WorkState::None => Work::None,
+        WorkState::Current if age <= TEMPLATE_SILENCE_MICROS => Work::Current,
+        WorkState::Current | WorkState::Silent => Work::Silent,
+    }
+}
+
+/// Whether the coordinator takes no turns.
+pub fn coordinator_hangs(view: &dyn View) -> bool {
+    coordinator_age_micros(view) > COORDINATOR_HEARTBEAT_US_MAX
+}
+
+/// Since the snapshot was made, in µs: about a second at most, unless the coordinator hangs.
+pub fn snapshot_age_micros(view: &dyn View, status: &Status) -> u64 {
+    view.now().since(status.at)
 }
 
 /// Since the coordinator's newest turn, in µs.
@@ -162,6 +210,6 @@ pub fn coordinator_age_micros(view: &dyn View) -> u64 {
 /// Since the newest template came in, in µs, until now: the snapshot's own age counts too, because
 /// a coordinator that hangs makes no new one.
 pub fn template_age_micros(view: &dyn View, status: &Status) -> Option<u64> {
-    let since = view.now().as_micros().saturating_sub(status.at.as_micros());
+    let since = snapshot_age_micros(view, status);
     status.template_age_micros.map(|age| age.saturating_add(since))
 }

@@ -9,16 +9,16 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::ListError;
-use farm::Status;
 use farm::blocks::{BlockRecord, Outcome};
 use farm::ledger::{Reason, WorkerTotals};
 use farm::messages::{MinerRow, MinerState};
-use farm::status::WorkState;
 use serde_json::{Map, Value, json};
 use session::Tick;
 
 use crate::version;
-use crate::view::View;
+use crate::view::{
+    View, coordinator_age_micros, coordinator_hangs, snapshot_age_micros, template_age_micros, work,
+};
 
 /// Rows of one page of miners.
 const ROWS_MAX: usize = 1_000;
@@ -66,18 +66,15 @@ pub(super) async fn status(State(view): State<Arc<dyn View>>) -> Response {
         "shards": shards,
     });
     if let Some(body) = body.as_object_mut() {
-        farm(&view.status(), now, body);
+        farm(&*view, body);
     }
     Json(body).into_response()
 }
 
-/// The part of the status that the coordinator knows.
-fn farm(status: &Status, now: Tick, body: &mut Map<String, Value>) {
-    let work = match status.work {
-        WorkState::None => "none",
-        WorkState::Current => "current",
-        WorkState::Silent => "silent",
-    };
+/// The part of the status that the coordinator knows, and whether it still learns anything: when
+/// it hangs, all of this is as old as the snapshot.
+fn farm(view: &dyn View, body: &mut Map<String, Value>) {
+    let (status, now) = (&*view.status(), view.now());
     let job = status.job.as_ref().map(|job| {
         json!({
             "number": job.number,
@@ -95,10 +92,18 @@ fn farm(status: &Status, now: Tick, body: &mut Map<String, Value>) {
     let counts = &status.block_counts;
     let newest = status.blocks.iter().rev().map(|block| record(block, now));
     let more = [
-        ("work", json!(work)),
+        ("snapshot_age_seconds", json!(seconds(snapshot_age_micros(view, status)))),
+        (
+            "coordinator",
+            json!({
+                "hangs": coordinator_hangs(view),
+                "heartbeat_age_seconds": seconds(coordinator_age_micros(view)),
+            }),
+        ),
+        ("work", json!(work(view, status).name())),
         ("job", json!(job)),
         ("jobs_made", json!(status.jobs_made)),
-        ("template_age_seconds", json!(status.template_age_micros.map(seconds))),
+        ("template_age_seconds", json!(template_age_micros(view, status).map(seconds))),
         ("miners", json!(status.connections)),
         ("workers", json!(status.workers)),
         ("hashes_per_second", json!(status.hashes_per_second)),

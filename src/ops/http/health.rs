@@ -7,11 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use farm::coordinator::TEMPLATE_SILENCE_MICROS;
-use farm::status::WorkState;
 use serde_json::json;
 
-use crate::view::{View, hanging, template_age_micros};
+use crate::view::{View, Work, hanging, template_age_micros, work};
 
 pub(super) async fn livez(State(view): State<Arc<dyn View>>) -> Response {
     answer("live", &not_live(&*view))
@@ -35,12 +33,12 @@ fn not_ready(view: &dyn View) -> Vec<String> {
         reasons.push("no listener is open".to_owned());
     }
     let status = view.status();
-    let age = template_age_micros(view, &status).unwrap_or_default();
-    match status.work {
-        WorkState::None => reasons.push("no work has come from the node yet".to_owned()),
-        WorkState::Current if age <= TEMPLATE_SILENCE_MICROS => {}
-        WorkState::Current | WorkState::Silent => {
-            let seconds = age / 1_000_000;
+    match work(view, &status) {
+        // A coordinator that hangs is a reason of its own.
+        Work::Current | Work::Unknown => {}
+        Work::None => reasons.push("no work has come from the node yet".to_owned()),
+        Work::Silent => {
+            let seconds = template_age_micros(view, &status).unwrap_or_default() / 1_000_000;
             reasons.push(format!("no work has come from the node for {seconds} s"));
         }
     }

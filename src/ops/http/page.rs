@@ -6,14 +6,20 @@ use axum::extract::State;
 use axum::response::Html;
 
 use crate::version;
-use crate::view::View;
+use crate::view::{View, coordinator_hangs, snapshot_age_micros};
 
 pub(super) async fn page(State(view): State<Arc<dyn View>>) -> Html<String> {
     let addresses: Vec<String> = view.listening().iter().map(ToString::to_string).collect();
     let status = view.status();
     let height = status.job.as_ref().map_or(0, |job| job.height);
+    let age = snapshot_age_micros(&*view, &status) as f64 / 1e6;
+    let hangs = match coordinator_hangs(&*view) {
+        true => "The coordinator hangs: ",
+        false => "",
+    };
     let state = format!(
-        "{} miners, {} shares accepted, {} rejected, {} blocks accepted; seeking height {height}.",
+        "{hangs}{} miners, {} shares accepted, {} rejected, {} blocks accepted; seeking height {height}. \
+         Told {age:.1} s ago.",
         status.connections,
         status.totals.accepted,
         status.totals.rejected_all(),

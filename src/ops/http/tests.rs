@@ -189,6 +189,41 @@ fn a_hanging_coordinator_is_neither_live_nor_ready() {
 }
 
 #[test]
+fn a_hanging_coordinator_is_seen_wherever_its_snapshot_is_shown() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    let shown = || {
+        let (_, metrics) = get(address, "/metrics");
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).trim().to_owned()
+        };
+        let up = value("headframe_upstream_up{upstream=\"node\"}");
+        let age = value("headframe_snapshot_age_seconds ");
+        let (code, body) = json(address, "/api/v1/status");
+        assert_eq!(code, 200);
+        let coordinator = &body["coordinator"];
+        assert_eq!(age.parse::<f64>().ok(), body["snapshot_age_seconds"].as_f64());
+        let hangs = coordinator["hangs"].as_bool().expect("yes or no");
+        let heartbeat = coordinator["heartbeat_age_seconds"].as_f64().expect("a number");
+        (up, age, hangs, heartbeat, body["work"].as_str().unwrap_or_default().to_owned())
+    };
+    let second_ago = NOW.as_micros() - 1_000_000;
+    farm.heartbeat.store(second_ago, Relaxed);
+    farm.change(|status| status.at = Tick(second_ago));
+    let row = |up: &str, age: &str, hangs, heartbeat, work: &str| {
+        (up.to_owned(), age.to_owned(), hangs, heartbeat, work.to_owned())
+    };
+    assert_eq!(shown(), row("1", "1.0", false, 1.0, "current"));
+    assert!(!get(address, "/").1.contains("hangs"));
+    farm.heartbeat.store(NOW.as_micros() - 9_000_000, Relaxed);
+    farm.change(|status| status.at = Tick(NOW.as_micros() - 10_000_000));
+    assert_eq!(shown(), row("0", "10.0", true, 9.0, "unknown"));
+    let (_, page) = get(address, "/");
+    assert!(page.contains("coordinator hangs") && page.contains("10.0 s ago"), "{page}");
+}
+
+#[test]
 fn a_template_grows_old_though_the_snapshot_stands_still() {
     let farm = Arc::new(Farm::new());
     let address = serving(farm.clone());
@@ -205,6 +240,10 @@ fn a_template_grows_old_though_the_snapshot_stands_still() {
     assert_eq!(body["reasons"][0], "no work has come from the node for 121 s");
     let (_, text) = get(address, "/metrics");
     assert!(text.contains("\nheadframe_template_age_seconds 121.0\n"), "{text}");
+    assert!(text.contains("\nheadframe_upstream_up{upstream=\"node\"} 0\n"), "{text}");
+    let (_, body) = json(address, "/api/v1/status");
+    assert_eq!(body["template_age_seconds"], 121.0);
+    assert_eq!(body["work"], "silent");
 }
 
 #[test]
