@@ -167,7 +167,7 @@ fn start_headframe(
         "[listen]\naddress = [\"{address}\"]\n[state]\ndirectory = {state:?}\n\
          [shards]\n{shards}\n[difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
          [node]\nsimulated = true\n[node.simulation]\ndifficulty = {MAINNET_DIFFICULTY:e}\n\
-         block_seconds = {block_seconds}\ntransactions = 4000\n\
+         block_seconds = {block_seconds}\nspacing = \"fixed\"\ntransactions = 4000\n\
          [limits]\nconnections = 19000\nper_source = 19000\nfingerprints = 1000000\n\
          [http]\naddress = \"{http}\"\n[log]\nlevel = \"warn\"\n"
     );

@@ -493,6 +493,9 @@ impl Chain {
             Spacing::Fixed => now.plus_seconds(mean),
             Spacing::Poisson => now.plus_seconds(self.rng.exponential(mean)),
         });
+        // Blocks in quick succession outrun the arrivals; the tip's first template is full still.
+        let wanted = self.parameters.transactions as usize;
+        self.fill_mempool(now, wanted.saturating_sub(self.mempool.len()));
         self.make_template(now);
         self.template_due = now.plus_seconds(self.parameters.template_seconds);
     }

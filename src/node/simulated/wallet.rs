@@ -1,8 +1,9 @@
 //! Makes the transactions that fill the mempool: real ones, that any node would accept.
 //!
 //! Coins are of two kinds. Most are `OP_TRUE` behind P2WSH, which anybody may spend and which
-//! cost nothing to make; one in eight is P2WPKH and really signed, so that blocks carry
-//! signatures too. The wallet knows which coins it may spend next, nothing about blocks.
+//! cost nothing to make; one in 24 is P2WPKH and really signed, so that blocks carry signatures
+//! too, although a signature made and verified costs more than ten other transactions. The
+//! wallet knows which coins it may spend next, nothing about blocks.
 
 use std::collections::VecDeque;
 
@@ -27,7 +28,7 @@ const COIN_SATS_LARGE: u64 = 100_000_000;
 /// Outputs of such a split.
 const SPLIT_OUTPUTS: usize = 20;
 /// One output in so many pays to the key, so its spender carries a signature.
-const SIGNED_ONE_IN: u64 = 8;
+const SIGNED_ONE_IN: u64 = 24;
 /// One transaction in so many has two inputs and two outputs.
 const DOUBLE_ONE_IN: u64 = 16;
 /// The least fee, in satoshis: about 1.3 per virtual byte.
