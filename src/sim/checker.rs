@@ -27,15 +27,24 @@ const TIP_BOUND_MINER_US: u64 = 6;
 /// How long a peer may take nothing: ten seconds and a sweep, and one of ours in between.
 const READER_US_MAX: u64 = 12 * SECOND;
 /// A lane that is never full.
-const LANE_SLOTS_AMPLE: usize = 16;
+pub(crate) const LANE_SLOTS_AMPLE: usize = 16;
 /// The stall of a shard excuses it for a while.
 const STALL_EXCUSE_US: u64 = 6 * SECOND;
+
+/// A connection: shard, its life, and its number there.
+type Holder = (usize, u32, ConnId);
 
 /// What the world has seen, and the first promise that was broken.
 #[derive(Default)]
 pub(crate) struct Checker {
     pub(crate) broken: Option<String>,
     pub(crate) panics: u64,
+    pub(crate) deaths: u64,
+    /// Credit that dead shards had not reported: shares, and their work.
+    pub(crate) unreported: u64,
+    pub(crate) unreported_difficulty: f64,
+    /// Blocks that dead shards had found no room for in their lanes.
+    pub(crate) blocks_buried: u64,
     pub(crate) connections: u64,
     pub(crate) refused: u64,
     pub(crate) tips_planned: u64,
@@ -55,7 +64,7 @@ pub(crate) struct Checker {
     pub(crate) lost: u64,
     turns: u64,
     /// Who had each prefix last, and when.
-    prefixes: BTreeMap<Prefix, (usize, ConnId, u64)>,
+    prefixes: BTreeMap<Prefix, (Holder, u64)>,
 }
 
 impl Checker {
@@ -224,23 +233,29 @@ impl World {
     /// it has rested.
     fn check_prefixes(&mut self) {
         let (now, checker) = (self.now, &mut self.checker);
+        let mut served = 0;
         for (index, host) in self.hosts.iter().enumerate() {
             for connection in host.shard.connections() {
+                served += 1;
                 let Some(prefix) = connection.prefix else { continue };
-                let holder = (index, connection.conn, now);
-                let Some((other, conn, at)) = checker.prefixes.insert(prefix, holder) else {
+                let holder = (index, host.life(), connection.conn);
+                let Some((former, at)) = checker.prefixes.insert(prefix, (holder, now)) else {
                     continue;
                 };
-                if (other, conn) == (index, connection.conn) {
+                if former == holder {
                     continue;
                 }
                 let what = if at == now { "is live" } else { "was used a moment ago" };
                 if now - at < REST_MICROS_MIN {
-                    let (here, there) = (index, other);
+                    let (here, there) = (index, former.0);
                     return checker
                         .fail(format!("{prefix:?} {what} on shard {there} and is on {here}"));
                 }
             }
+        }
+        if served != self.total.held() {
+            let held = self.total.held();
+            checker.fail(format!("{served} connections are served, the farm counts {held}"));
         }
     }
 

@@ -10,6 +10,7 @@ use farm::{Input, Output};
 use pow::Template;
 use session::Tick;
 
+use crate::lane::News;
 use crate::world::{EXTRANONCE2_SIZE, Event, SECOND, World};
 
 const EXTRANONCE1_SIZE: u8 = 4;
@@ -23,9 +24,12 @@ impl World {
         for turn in 0..self.hosts.len() {
             let index = (first + turn) % self.hosts.len();
             self.hosts[index].lane.now = self.now;
-            while let Some(message) = self.hosts[index].lane.take() {
+            while let Some(news) = self.hosts[index].lane.take() {
                 let shard = ShardIndex(index as u16);
-                self.tell_coordinator(Input::FromShard(shard, message));
+                self.tell_coordinator(match news {
+                    News::Began => Input::ShardStarted(shard),
+                    News::Message(message) => Input::FromShard(shard, message),
+                });
             }
         }
     }

@@ -24,6 +24,10 @@ pub enum Sabotage {
     OldTip,
     /// Reports reach the coordinator with a share too many.
     PaddedReport,
+    /// A shard that begins anew is given the lease of its former life at once.
+    LeaseOfTheDead,
+    /// A shard that begins anew counts under the number of its former life.
+    SameLife,
 }
 
 /// The rates of one world. Zero is off.
@@ -58,6 +62,8 @@ pub struct Faults {
     pub exhausted: u64,
     /// Mean time between two stalls of a shard, in µs.
     pub stall_us: u64,
+    /// Mean time between two deaths of a shard, in µs.
+    pub death_us: u64,
     /// Longest way of a message between shard and coordinator, in µs.
     pub lane_us_max: u64,
     /// Messages that a lane holds.
@@ -101,6 +107,7 @@ impl Faults {
             stop_reader_us: maybe(5 * SECOND, 20 * SECOND),
             exhausted: maybe(10, 300),
             stall_us: maybe(5 * SECOND, 30 * SECOND),
+            death_us: maybe(5 * SECOND, 40 * SECOND),
             panics: maybe(1, 200),
             silent_node: maybe(50, 500),
             reorgs: maybe(50, 300),

@@ -1,24 +1,33 @@
 //! A shard and what it stands on, turn after turn: what `engine`'s plane is in the product.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use farm::extranonce::Lease;
 use pow::{Difficulty, Kernel};
-use session::{Settings, Tick};
-use shard::{AdmissionSettings, AllowList, Counters, Guard, Panicked, Shard, ShardSettings, Turn};
+use session::{Settings, ShareOutcome, Tick};
+use shard::{
+    AdmissionSettings, AllowList, Counters, Guard, Panicked, Shard, ShardSettings, Total, Turn,
+};
 
-use crate::faults::Faults;
+use crate::checker::LANE_SLOTS_AMPLE;
+use crate::faults::{Faults, Sabotage};
 use crate::lane::SimLane;
 use crate::random::Random;
-use crate::ring::{SimRing, Wish};
-use crate::world::{EXTRANONCE2_SIZE, Event, World};
+use crate::ring::{ShardDied, SimRing, Wish};
+use crate::world::{EXTRANONCE2_SIZE, Event, SECOND, World};
 
 /// About every second hash is a share.
 const DIFFICULTY: f64 = 4.65e-10;
 /// What a turn costs in virtual time, and each served completion in it.
 const TURN_US: u64 = 20;
 const SERVED_US: u64 = 8;
+/// From the death of a shard to the first turn of its next life.
+const REBIRTH_US: u64 = 2_000;
+/// Credit that is older was reported: once a second, and half a second for what comes between.
+const UNREPORTED_US_MAX: u64 = 3 * SECOND / 2;
 
 /// A shard and what it stands on.
 pub(crate) struct Host {
@@ -30,7 +39,59 @@ pub(crate) struct Host {
     /// It does nothing before this moment.
     pub(crate) busy_until: u64,
     pub(crate) stalled_at: Option<u64>,
+    /// What the life before had leased last, for a world that lies about leases.
+    pub(crate) dead_lease: Option<Lease>,
     pub(crate) drained: bool,
+    settings: ShardSettings,
+    /// The counters when this life began: shards count on through their lives.
+    before: Books,
+    /// Credited shares after each turn that credited some, for a while.
+    credit_log: VecDeque<(u64, u64)>,
+}
+
+/// What a shard has counted that must not get lost.
+#[derive(Clone, Copy, Default)]
+struct Books {
+    accepted: u64,
+    difficulty: f64,
+    blocks: u64,
+}
+
+impl Books {
+    fn of(counters: &Counters) -> Books {
+        Books {
+            accepted: counters.shares[ShareOutcome::Accepted as usize].value(),
+            difficulty: counters.difficulty_accepted.value(),
+            blocks: counters.blocks_found.value(),
+        }
+    }
+}
+
+impl Host {
+    /// Which life of the shard runs.
+    pub(crate) fn life(&self) -> u32 {
+        self.settings.incarnation
+    }
+
+    /// Remembers how much was credited by now.
+    fn log_credit(&mut self, now: u64) {
+        let accepted = Books::of(&self.counters).accepted;
+        if self.credit_log.back().is_none_or(|(_, newest)| *newest < accepted) {
+            self.credit_log.push_back((now, accepted));
+        }
+        let old = |log: &VecDeque<(u64, u64)>| {
+            log.get(1).is_some_and(|(at, _)| at + UNREPORTED_US_MAX < now)
+        };
+        while old(&self.credit_log) {
+            self.credit_log.pop_front();
+        }
+    }
+
+    /// Shares of this life that were credited too long ago to be lost with it.
+    fn reported_at_least(&self, now: u64) -> u64 {
+        let old = self.credit_log.front().filter(|(at, _)| at + UNREPORTED_US_MAX < now);
+        old.map_or(0, |(_, accepted)| accepted.saturating_sub(self.before.accepted))
+    }
 }
 
 /// The fence around sessions, which also makes panics of its own.
@@ -73,9 +134,16 @@ impl World {
         host.lane.now = now;
         host.ring.now = now;
         let Host { shard, ring, lane, .. } = host;
-        let turn = shard.turn(Tick(now), ring, lane, &fence);
+        let turn = catch_unwind(AssertUnwindSafe(|| shard.turn(Tick(now), ring, lane, &fence)));
         let panics = fence.panics.get();
-        self.follow_turn(index, turn, panics);
+        match turn {
+            Ok(turn) => self.follow_turn(index, turn, panics),
+            Err(cause) if cause.is::<ShardDied>() => {
+                self.checker.panics += panics;
+                self.bury(index, true);
+            }
+            Err(cause) => resume_unwind(cause),
+        }
     }
 
     fn follow_turn(&mut self, index: usize, turn: Turn, panics: u64) {
@@ -83,6 +151,7 @@ impl World {
         self.checker.panics += panics;
         let host = &mut self.hosts[index];
         host.drained = turn.drained;
+        host.log_credit(now);
         host.busy_until = host.busy_until.max(now + TURN_US + SERVED_US * turn.served as u64);
         let again = host.ring.has_ready() || turn.deadline <= Tick(now);
         // What is under way to it wakes it when it arrives, however early this turn was.
@@ -91,9 +160,71 @@ impl World {
         let next = if again { now } else { next };
         self.wake(index, next);
         self.follow_ring(index);
+        self.follow_lane(index);
+        self.check_turn(index, panics);
+    }
+
+    /// A life of a shard begins on the present ring: the first, or the next.
+    pub(crate) fn begin_life(&mut self, index: usize) {
+        let now = self.now;
+        let Host { shard, ring, lane, .. } = &mut self.hosts[index];
+        lane.now = now;
+        lane.begin();
+        ring.now = now;
+        shard.share_total(self.total.clone());
+        shard.start(ring);
+        self.follow_lane(index);
+        self.follow_ring(index);
+        self.wake(index, now + 1);
+    }
+
+    /// A shard is dead. What it had not told is lost, and what that may be is known; a new life
+    /// begins on its thread.
+    pub(crate) fn bury(&mut self, index: usize, mid_turn: bool) {
+        self.settle_books(index, mid_turn);
+        let (now, kernel) = (self.now, self.kernel);
+        let host = &mut self.hosts[index];
+        host.ring.now = now;
+        host.ring.die(mid_turn);
+        host.dead_lease = host.lane.last_lease.take();
+        if self.plan.sabotage != Some(Sabotage::SameLife) {
+            host.settings.incarnation += 1;
+        }
+        host.shard = Shard::new(host.settings.clone(), kernel, host.counters.clone());
+        host.before = Books::of(&host.counters);
+        host.credit_log.clear();
+        host.next_turn = None;
+        host.busy_until = now + REBIRTH_US;
+        self.checker.deaths += 1;
+        self.begin_life(index);
+    }
+
+    /// What a dead shard takes with it: the credit since its last report, and blocks that found no
+    /// room in the lane.
+    fn settle_books(&mut self, index: usize, mid_turn: bool) {
+        let now = self.now;
+        let host = &self.hosts[index];
+        let (books, told) = (Books::of(&host.counters), host.lane.told.credit());
+        let unreported = books.accepted - host.before.accepted - told.0;
+        let blocks = books.blocks - host.before.blocks - host.lane.told.blocks;
+        let prompt = self.faults.lane_slots >= LANE_SLOTS_AMPLE
+            && host.stalled_at.is_none_or(|at| at + UNREPORTED_US_MAX < now);
+        if prompt && told.0 < host.reported_at_least(now) {
+            let what =
+                format!("{unreported} shares were not reported within {UNREPORTED_US_MAX} µs");
+            self.checker.fail(what);
+        }
+        if blocks > 0 && !mid_turn && !host.lane.is_full() {
+            self.checker.fail(format!("{blocks} blocks stayed behind although the lane had room"));
+        }
+        self.checker.unreported += unreported;
+        self.checker.unreported_difficulty += books.difficulty - host.before.difficulty - told.1;
+        self.checker.blocks_buried += blocks;
+    }
+
+    fn follow_lane(&mut self, index: usize) {
         let arrivals = std::mem::take(&mut self.hosts[index].lane.wishes);
         arrivals.into_iter().for_each(|at| self.at(at, Event::Coordinate));
-        self.check_turn(index, panics);
     }
 
     /// Lets a shard take a turn at a moment, or as soon as it can.
@@ -135,7 +266,7 @@ pub(crate) fn host(
     index: u16,
     miners: usize,
     faults: &Faults,
-    kernel: Kernel,
+    (kernel, total): (Kernel, &Arc<Total>),
     random: &mut Random,
 ) -> Host {
     let session = Settings {
@@ -160,7 +291,7 @@ pub(crate) fn host(
     };
     let counters = Arc::new(Counters::default());
     Host {
-        shard: Shard::new(settings, kernel, counters.clone()),
+        shard: Shard::new(settings.clone(), kernel, counters.clone()),
         ring: SimRing::new(faults.clone(), random.fork()),
         lane: SimLane::new(faults.lane_slots, faults.lane_us_max, random.fork()),
         counters,
@@ -168,5 +299,9 @@ pub(crate) fn host(
         busy_until: 0,
         stalled_at: None,
         drained: false,
+        dead_lease: None,
+        settings,
+        before: Books::default(),
+        credit_log: VecDeque::new(),
     }
 }

@@ -1,8 +1,10 @@
 //! The simulated lane: two bounded queues with a delay each, in order, like the engine's. Some of
-//! the slots towards the coordinator are for blocks alone.
+//! the slots towards the coordinator are for blocks alone. As there, it outlives the lives of its
+//! shard: what a former life said last is heard, what it was to be told is dropped.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use farm::ledger::WorkerId;
 use farm::messages::{FoundBlock, FromShard, Lease, ToShard};
 use shard::Lane;
 
@@ -11,6 +13,30 @@ use crate::random::Random;
 
 /// Slots that only a block may use.
 const BLOCK_SLOTS: usize = 4;
+
+/// What the coordinator hears from a lane.
+pub enum News {
+    /// A new life of the shard has begun; one that ran before is dead.
+    Began,
+    /// A message of the present life.
+    Message(FromShard),
+}
+
+/// What one life of a shard has told so far, whether or not it has arrived.
+#[derive(Default)]
+pub struct Told {
+    workers: BTreeMap<WorkerId, (u64, f64)>,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+impl Told {
+    /// Credited shares and credited work.
+    pub fn credit(&self) -> (u64, f64) {
+        let add = |sum: (u64, f64), row: &(u64, f64)| (sum.0 + row.0, sum.1 + row.1);
+        self.workers.values().fold((0, 0.0), add)
+    }
+}
 
 /// One shard's lane.
 pub struct SimLane {
@@ -24,8 +50,15 @@ pub struct SimLane {
     pub wishes: Vec<u64>,
     slots: usize,
     random: Random,
-    to_shard: VecDeque<(u64, ToShard)>,
-    from_shard: VecDeque<(u64, FromShard)>,
+    /// Each with the life that it is for.
+    to_shard: VecDeque<(u64, u32, ToShard)>,
+    from_shard: VecDeque<(u64, News)>,
+    /// The life of the shard that runs; 0 before the first.
+    life: u32,
+    /// The newest life that the coordinator has heard of.
+    heard: u32,
+    /// What the present life has told.
+    pub told: Told,
     tip_seen: u32,
     /// The newest lease that went to the shard, for a world that lies about leases.
     pub last_lease: Option<Lease>,
@@ -43,9 +76,25 @@ impl SimLane {
             random,
             to_shard: VecDeque::new(),
             from_shard: VecDeque::new(),
+            life: 0,
+            heard: 0,
+            told: Told::default(),
             tip_seen: 0,
             last_lease: None,
         }
+    }
+
+    /// A life of the shard begins; the coordinator hears of it behind the last words of the one
+    /// before.
+    pub fn begin(&mut self) {
+        self.life += 1;
+        self.told = Told::default();
+        self.push(News::Began);
+    }
+
+    /// Whether a block would find no slot.
+    pub fn is_full(&self) -> bool {
+        self.from_shard.len() >= self.slots.max(BLOCK_SLOTS + 1)
     }
 
     /// The coordinator sends; a full lane gives the message back.
@@ -53,7 +102,7 @@ impl SimLane {
         if self.to_shard.len() >= self.slots {
             return Err(message);
         }
-        let at = self.arrival(self.to_shard.back().map(|(at, _)| *at));
+        let at = self.arrival(self.to_shard.back().map(|(at, _, _)| *at));
         match &message {
             ToShard::Job(job) if job.tip > self.tip_seen => {
                 self.tip_seen = job.tip;
@@ -65,35 +114,38 @@ impl SimLane {
             ToShard::Lease(lease) => self.last_lease = Some(lease.clone()),
             _ => {}
         }
-        self.to_shard.push_back((at, message));
+        self.to_shard.push_back((at, self.heard, message));
         Ok(at)
     }
 
     /// Puts a message before the shard that the coordinator never sent.
     pub fn forge(&mut self, message: ToShard) {
-        self.to_shard.push_back((self.now, message));
+        self.to_shard.push_back((self.now, self.life, message));
     }
 
     /// The next message that has arrived at the coordinator.
-    pub fn take(&mut self) -> Option<FromShard> {
+    pub fn take(&mut self) -> Option<News> {
         let (at, _) = self.from_shard.front()?;
         if *at > self.now {
             return None;
         }
-        let (_, mut message) = self.from_shard.pop_front()?;
+        let (_, mut news) = self.from_shard.pop_front()?;
+        if let News::Began = news {
+            self.heard += 1;
+        }
         if self.sabotage == Some(Sabotage::PaddedReport)
-            && let FromShard::Report(report) = &mut message
+            && let News::Message(FromShard::Report(report)) = &mut news
             && let Some(row) = report.rows.iter_mut().find(|row| row.totals.accepted > 0)
         {
             // Every time: the ledger puts a single wrong report right with the next one.
             row.totals.accepted += 1;
         }
-        Some(message)
+        Some(news)
     }
 
     /// When the next message arrives at the shard.
     pub fn next_arrival(&self) -> Option<u64> {
-        self.to_shard.front().map(|(at, _)| *at)
+        self.to_shard.front().map(|(at, _, _)| *at)
     }
 
     /// Messages under way, in both directions.
@@ -106,27 +158,38 @@ impl SimLane {
         at.max(last.unwrap_or(0))
     }
 
-    fn push(&mut self, message: FromShard) {
+    fn push(&mut self, news: News) {
         let at = self.arrival(self.from_shard.back().map(|(at, _)| *at));
         self.wishes.push(at);
-        self.from_shard.push_back((at, message));
+        self.from_shard.push_back((at, news));
     }
 }
 
 impl Lane for SimLane {
     fn receive(&mut self) -> Option<ToShard> {
-        let (at, _) = self.to_shard.front()?;
-        if *at > self.now {
-            return None;
+        loop {
+            let (at, _, _) = self.to_shard.front()?;
+            if *at > self.now {
+                return None;
+            }
+            let (_, life, message) = self.to_shard.pop_front()?;
+            if life == self.life {
+                return Some(message);
+            }
         }
-        self.to_shard.pop_front().map(|(_, message)| message)
     }
 
     fn send(&mut self, message: FromShard) -> Result<(), FromShard> {
         if self.from_shard.len() + BLOCK_SLOTS > self.slots.max(BLOCK_SLOTS + 1) {
             return Err(message);
         }
-        self.push(message);
+        if let FromShard::Report(report) = &message {
+            let rows = report.rows.iter();
+            let credit =
+                rows.map(|row| (row.id, (row.totals.accepted, row.totals.difficulty_accepted)));
+            self.told.workers.extend(credit);
+        }
+        self.push(News::Message(message));
         Ok(())
     }
 
@@ -135,10 +198,11 @@ impl Lane for SimLane {
             self.sabotage = None;
             return Ok(());
         }
-        if self.from_shard.len() >= self.slots.max(BLOCK_SLOTS + 1) {
+        if self.is_full() {
             return Err(block);
         }
-        self.push(FromShard::Block(block));
+        self.told.blocks += 1;
+        self.push(News::Message(FromShard::Block(block)));
         Ok(())
     }
 }

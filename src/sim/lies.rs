@@ -19,6 +19,7 @@ impl World {
                 self.hosts[0].lane.sabotage = Some(lie);
             }
             Sabotage::ForeignReset | Sabotage::SharedLease => {}
+            Sabotage::LeaseOfTheDead | Sabotage::SameLife => {}
             Sabotage::LostReply | Sabotage::CreditTwice | Sabotage::OldTip => {}
         }
     }
@@ -45,6 +46,15 @@ impl World {
                     other.forge(ToShard::Lease(lease));
                     let shard = ShardIndex(1);
                     self.wake(usize::from(shard.0), self.now);
+                }
+            }
+            Some(Sabotage::LeaseOfTheDead) => {
+                let held = &mut self.hosts[host];
+                let granted = held.shard.connections().any(|held| held.prefix.is_some());
+                if let Some(lease) = held.dead_lease.take_if(|_| granted) {
+                    held.lane.now = self.now;
+                    held.lane.forge(ToShard::Lease(lease));
+                    self.wake(host, self.now);
                 }
             }
             _ => {}

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 
 use shard::{AcceptEnd, Chunk, Completion, ConnId, ListenerIndex, ReceiveEnd, Ring};
 
@@ -28,6 +29,10 @@ pub struct Buf(Vec<u8>);
 /// An accepted socket without a slot.
 #[derive(Debug)]
 pub struct Socket(LinkId);
+
+/// What a shard dies of, when it is to die.
+#[derive(Debug)]
+pub struct ShardDied;
 
 /// What the ring wants the world to do later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,9 @@ pub struct SimRing {
     pub closed_without_reason: Vec<usize>,
     /// Shares that the shard has taken whole since the last look, each with its miner.
     pub taken: Vec<(usize, Submitted)>,
+    /// The shard dies at the so-many-th completion that it takes from now on: a panic outside the
+    /// fence, in the middle of a turn.
+    pub dies_after: Option<u64>,
     /// A drain may close anybody.
     pub is_draining: bool,
     random: Random,
@@ -81,6 +89,7 @@ impl SimRing {
             violations: Vec::new(),
             closed_without_reason: Vec::new(),
             taken: Vec::new(),
+            dies_after: None,
             is_draining: false,
             random,
             links: BTreeMap::new(),
@@ -253,6 +262,36 @@ impl SimRing {
         self.buffers_out - self.ready.iter().filter(is_received).count()
     }
 
+    /// The shard is gone with everything that it held; the kernel closes its sockets. Those in the
+    /// backlog are the listener's, which outlives the shard. In the middle of a turn nothing of
+    /// that turn had been submitted.
+    pub fn die(&mut self, mid_turn: bool) {
+        self.ready.clear();
+        self.delayed.clear();
+        self.by_conn.clear();
+        self.taken.clear();
+        self.closed_without_reason.clear();
+        self.accepting = false;
+        self.buffers_out = 0;
+        self.dies_after = None;
+        for link in self.links.values_mut() {
+            if link.shard_closed || self.backlog.contains(&link.id) {
+                continue;
+            }
+            link.shard_closed = true;
+            link.is_armed = false;
+            link.sending = false;
+            link.conn = None;
+            link.pending = None;
+            if mid_turn || !link.unread_up.is_empty() || link.broken.is_some() {
+                link.down.cut();
+            }
+            link.unread_up.clear();
+            let gone = link.down.last_at().max(self.now) + 1;
+            self.wishes.push((gone, Wish::HangUp(link.id)));
+        }
+    }
+
     fn pump_accept(&mut self) {
         while self.accepting {
             let Some(id) = self.backlog.pop_front() else { return };
@@ -402,6 +441,13 @@ impl Ring for SimRing {
     type Socket = Socket;
 
     fn next(&mut self) -> Option<Completion<Buf, Socket>> {
+        if self.dies_after.as_mut().is_some_and(|left| {
+            *left = left.saturating_sub(1);
+            *left == 0
+        }) {
+            // Without the hook, which would print what is no fault.
+            resume_unwind(Box::new(ShardDied));
+        }
         self.ripen();
         let place = self.pick();
         let completion = self.ready.remove(place)?;

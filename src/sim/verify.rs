@@ -2,6 +2,7 @@
 //! one story, and a drain leaves nothing behind.
 
 use farm::blocks::Declined;
+use farm::messages::MinerState;
 use session::ShareOutcome;
 
 use crate::miner::Role;
@@ -13,6 +14,7 @@ impl World {
         self.verify_miners();
         self.verify_credit();
         self.verify_blocks();
+        self.verify_leases();
     }
 
     fn verify_miners(&mut self) {
@@ -48,11 +50,13 @@ impl World {
             let what = format!("shards credited {counted} shares, miners read {read}, lost {lost}");
             return self.checker.fail(what);
         }
-        if totals.accepted != counted {
+        let lost = self.checker.unreported;
+        if totals.accepted != counted - lost {
             let ledger = totals.accepted;
             let what = format!("the ledger holds {ledger} shares, the shards counted {counted}");
-            return self.checker.fail(what);
+            return self.checker.fail(format!("{what}, the dead had not reported {lost}"));
         }
+        let difficulty = difficulty - self.checker.unreported_difficulty;
         if (totals.difficulty_accepted - difficulty).abs() > 1e-9 * difficulty.max(1e-9) {
             let (ledger, what) = (totals.difficulty_accepted, "the ledger's credited work");
             self.checker.fail(format!("{what} is {ledger:e}, the shards' {difficulty:e}"));
@@ -61,15 +65,30 @@ impl World {
 
     /// Every block that was credited or read has reached the node, but for those that came too
     /// late by the farm's own rules: it was credited on its tip and declined when the next one was
-    /// there.
+    /// there. And but for those that a shard took with it, because its lane was full when it died.
     fn verify_blocks(&mut self) {
         let missing = self.checker.blocks.difference(&self.node.submitted).count();
         let declined = self.coordinator.status().block_counts.declined;
         let late = [Declined::TooOld, Declined::TooManyLate];
         let late: u64 = late.iter().map(|reason| declined[*reason as usize]).sum();
-        if missing as u64 > late {
+        if missing as u64 > late + self.checker.blocks_buried {
             let found = self.checker.blocks.len();
             self.checker.fail(format!("{missing} of {found} blocks never reached a node"));
+        }
+    }
+
+    /// Nobody has returned what was not its own, and everybody who mines is in the ledger once.
+    fn verify_leases(&mut self) {
+        let status = self.coordinator.status();
+        if status.space.faults > 0 {
+            let faults = status.space.faults;
+            return self.checker.fail(format!("{faults} returned ranges were not leased"));
+        }
+        let connections = self.hosts.iter().flat_map(|host| host.shard.connections());
+        let mining = connections.filter(|held| held.state == MinerState::Mining).count() as u64;
+        if status.connections != mining {
+            let ledger = status.connections;
+            self.checker.fail(format!("the ledger holds {ledger} connections, {mining} mine"));
         }
     }
 

@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    fn means(&self) -> [(u64, Event); 5] {
+    fn means(&self) -> [(u64, Event); 6] {
         let faults = &self.faults;
         [
             (faults.reset_us, Event::Reset),
@@ -33,6 +33,7 @@ impl World {
             (faults.clog_us, Event::Clog),
             (faults.stop_reader_us, Event::StopReader),
             (faults.stall_us, Event::Stall),
+            (faults.death_us, Event::Death),
         ]
     }
 
@@ -61,6 +62,7 @@ impl World {
             Event::Clog => self.clog_some(),
             Event::StopReader => self.stop_one(),
             Event::Stall => self.stall_one(),
+            Event::Death => self.kill_one(),
             _ => {}
         }
         let kind = std::mem::discriminant(&event);
@@ -181,6 +183,17 @@ impl World {
         host.stalled_at = Some(host.busy_until);
     }
 
+    /// A shard dies: between two turns, or in the middle of one.
+    fn kill_one(&mut self) {
+        let host = self.random.below(self.hosts.len() as u64) as usize;
+        if self.random.happens(500) {
+            self.bury(host, false);
+        } else {
+            let completions = self.random.within(1, 8);
+            self.hosts[host].ring.dies_after = Some(completions);
+        }
+    }
+
     /// The power fails: every link is gone at once, and everybody returns within two seconds.
     fn cut_power(&mut self) {
         self.checker.power_cut_at = Some(self.now);
@@ -198,6 +211,7 @@ impl World {
         let healed = self.faults.healed();
         for host in 0..self.hosts.len() {
             self.hosts[host].ring.faults = healed.clone();
+            self.hosts[host].ring.dies_after = None;
             let links: Vec<LinkId> = self.hosts[host].ring.links().map(|link| link.id).collect();
             for link in links {
                 self.release(host, link, true);

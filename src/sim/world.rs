@@ -4,12 +4,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use farm::blocks::{RetryPolicy, SubmitResult};
-use farm::extranonce::ShardIndex;
 use farm::{Coordinator, CoordinatorSettings, Input};
 use pow::Kernel;
 use session::Tick;
+use shard::Total;
 
 use crate::checker::Checker;
 use crate::crowd::draw_role;
@@ -79,6 +80,8 @@ pub struct Summary {
     pub connections: u64,
     /// Guarded calls that panicked.
     pub panics: u64,
+    /// Shards that died and began anew.
+    pub deaths: u64,
     /// From the power cut to the moment at which the last miner mined again, in virtual µs; 0
     /// without a power cut.
     pub power_back_us: u64,
@@ -133,6 +136,7 @@ pub(crate) enum Event {
     StopReader,
     StartReader(usize, LinkId),
     Stall,
+    Death,
     PowerCut,
     Heal,
     LastTip,
@@ -150,6 +154,8 @@ pub struct World {
     pub(crate) random: Random,
     pub(crate) hosts: Vec<Host>,
     pub(crate) miners: Vec<Miner>,
+    /// The connections of all shards.
+    pub(crate) total: Arc<Total>,
     pub(crate) node: Node,
     pub(crate) coordinator: Coordinator,
     pub(crate) checker: Checker,
@@ -188,8 +194,9 @@ impl World {
         let drawn = [random.within(8, 40) as usize, random.within(1, 4) as usize];
         let miners = if plan.miners == 0 { drawn[0] } else { plan.miners };
         let shards = if plan.shards == 0 { drawn[1] } else { plan.shards };
-        let hosts =
-            (0..shards).map(|index| host(index as u16, miners, &faults, kernel, &mut random));
+        let total = Arc::new(Total::default());
+        let hosts = (0..shards)
+            .map(|index| host(index as u16, miners, &faults, (kernel, &total), &mut random));
         let hosts = hosts.collect();
         let miners = (0..miners).map(|index| {
             let role = draw_role(&faults, &mut random);
@@ -209,6 +216,7 @@ impl World {
             faults,
             hosts,
             miners,
+            total,
             node: Node::new(kernel, random.fork()),
             coordinator,
             checker: Checker::default(),
@@ -229,13 +237,7 @@ impl World {
 
     fn begin(&mut self) {
         self.sabotage();
-        for index in 0..self.hosts.len() {
-            let Host { shard, ring, .. } = &mut self.hosts[index];
-            shard.start(ring);
-            let started = Input::ShardStarted(ShardIndex(index as u16));
-            self.coordinator.handle(Tick(0), started);
-            self.wake(index, 1);
-        }
+        (0..self.hosts.len()).for_each(|index| self.begin_life(index));
         self.at(10, Event::Tip);
         self.at(SECOND, Event::Second);
         let spread = if self.plan.power_cut_at.is_some() { 2 * SECOND } else { SECOND };
@@ -318,6 +320,7 @@ impl World {
             blocks: self.node.submitted.len(),
             connections: self.checker.connections,
             panics: self.checker.panics,
+            deaths: self.checker.deaths,
             power_back_us: self.checker.power_back_us,
         }
     }

@@ -8,8 +8,10 @@ use sim::{Faults, Plan, Sabotage, run};
 fn sabotaged(lie: Sabotage) -> Plan {
     // New connections need new prefixes; without them nobody would take from a shared lease.
     let reset_us = if lie == Sabotage::SharedLease { SECOND / 2 } else { 0 };
+    let of_death = matches!(lie, Sabotage::LeaseOfTheDead | Sabotage::SameLife);
+    let death_us = if of_death { 5 * SECOND } else { 0 };
     Plan {
-        faults: Some(Faults { reset_us, ..Faults::none() }),
+        faults: Some(Faults { reset_us, death_us, ..Faults::none() }),
         miners: 12,
         shards: 2,
         storm_us: 40 * SECOND,
@@ -43,6 +45,8 @@ fn each_lie_is_caught_by_the_check_that_it_offends() {
         (Sabotage::CreditTwice, "a share was credited twice"),
         (Sabotage::OldTip, "was sent back from tip"),
         (Sabotage::PaddedReport, "the ledger holds"),
+        (Sabotage::LeaseOfTheDead, "was used a moment ago"),
+        (Sabotage::SameLife, "the ledger holds"),
     ] {
         let said = complaint_of(lie);
         assert!(said.contains(complaint), "{lie:?}: {said}");
