@@ -18,8 +18,8 @@ pub(super) async fn page(State(view): State<Arc<dyn View>>) -> Html<String> {
         false => "",
     };
     let state = format!(
-        "{hangs}{} miners, {} shares accepted, {} rejected, {} blocks accepted; seeking height {height}. \
-         Told {age:.1} s ago.",
+        "{hangs}{} miners, {} shares accepted, {} rejected, {} blocks accepted; \
+         seeking height {height}. Told {age:.1} s ago.",
         status.connections,
         status.totals.accepted,
         status.totals.rejected_all(),

@@ -303,6 +303,74 @@ fn metrics_are_sums_over_the_shards_under_their_names() {
     }
 }
 
+/// A metric as operators ask for it: its name, its type, and the names of its labels.
+type Metric = (String, String, Vec<String>);
+
+/// The metrics of a scrape, sorted.
+fn exported(text: &str) -> Vec<Metric> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut metrics: Vec<Metric> = types
+        .map(|line| {
+            let (name, kind) = line.split_once(' ').expect("a name and a type");
+            let labelled = |line: &&str| {
+                let rest = line.strip_prefix(name);
+                let rest = rest
+                    .map(|rest| rest.trim_start_matches("_total").trim_start_matches("_bucket"));
+                rest.is_some_and(|rest| rest.starts_with('{'))
+            };
+            let labels = text.lines().find(labelled).map_or("", |line| {
+                line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).expect("labels").0
+            });
+            let names =
+                labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+            let names = names.filter(|name| *name != "le").map(str::to_owned).collect();
+            let total = if kind == "counter" { "_total" } else { "" };
+            (format!("{name}{total}"), kind.to_owned(), names)
+        })
+        .collect();
+    metrics.sort();
+    metrics
+}
+
+/// The metrics that the page for operators has an entry for, sorted.
+fn documented(page: &str) -> Vec<Metric> {
+    let entries = page.lines().filter_map(|line| line.strip_prefix("- `"));
+    let mut metrics: Vec<Metric> = entries
+        .map(|entry| {
+            let (name, rest) = entry.split_once("` (").expect("a name, then its type in brackets");
+            let (facts, _) = rest.split_once("):").expect("the brackets end on the line");
+            let (kind, labels) = facts.split_once("; ").unwrap_or((facts, ""));
+            let labels = labels.split(", ").filter(|label| !label.is_empty());
+            (name.to_owned(), kind.to_owned(), labels.map(str::to_owned).collect())
+        })
+        .collect();
+    metrics.sort();
+    metrics
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let farm = Farm::new();
+    farm.change(|status| status.template_age_micros = Some(1));
+    let (_, text) = get(serving(Arc::new(farm)), "/metrics");
+    let page = include_str!("../../../docs/metrics.md");
+    let (exported, documented) = (exported(&text), documented(page));
+    assert!(exported.len() > 40, "{exported:?}");
+    for metric in &exported {
+        assert!(documented.contains(metric), "docs/metrics.md lacks {metric:?}");
+    }
+    for metric in &documented {
+        assert!(exported.contains(metric), "docs/metrics.md has {metric:?}, which is not exported");
+    }
+    let values = text.lines().filter(|line| !line.starts_with('#'));
+    let labels = values.filter_map(|line| line.split_once('{')?.1.split_once('}'));
+    let pairs = labels.flat_map(|(labels, _)| labels.split(',')).filter_map(|l| l.split_once('='));
+    for (name, value) in pairs.filter(|(name, _)| ["reason", "state", "outcome"].contains(name)) {
+        let quoted = format!("`{}`", value.trim_matches('"'));
+        assert!(page.contains(&quoted), "docs/metrics.md does not explain {name}={value}");
+    }
+}
+
 #[test]
 fn miners_come_in_pages_of_one_order() {
     let address = serving(Arc::new(Farm::new()));
