@@ -568,6 +568,21 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_per_source_is_each_shards_own() {
+        let total = Arc::new(Total::default());
+        let mut doors = [door(9, 2), door(9, 2)];
+        for door in &mut doors {
+            door.share_total(total.clone());
+            for socket in 0..3 {
+                offer(door, socket, "10.0.0.1").unwrap();
+            }
+            let verdicts = [0, 1, 2].map(|open| door.next(open).unwrap().1);
+            assert_eq!(verdicts, [Ok(()), Ok(()), Err(RefusalReason::PerSource)]);
+        }
+        assert_eq!(total.held(), 4, "as the sample file says: per source address and shard");
+    }
+
+    #[test]
     fn shards_share_one_exact_limit() {
         let total = Arc::new(Total::default());
         let mut doors = [door(3, 9), door(3, 9)];

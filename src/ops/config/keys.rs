@@ -191,6 +191,6 @@ const LOG: &[Key] = &[
 
 const LIMITS: &[Key] = &[
     example("connections", "20000", "miners in all (default: as open files allow, at most this)"),
-    example("per_source", "20000", "miners from one source address (default: connections)"),
+    example("per_source", "20000", "miners per source address and shard (default: connections)"),
     key("fingerprints", "4096", "shares remembered per miner, against duplicates"),
 ];

@@ -49,6 +49,17 @@ fn the_sample_is_a_good_file_and_says_the_defaults() {
 }
 
 #[test]
+fn the_sample_says_which_limit_each_shard_counts_for_itself() {
+    let text = sample();
+    let remark = |key: &str| {
+        let line = text.lines().find(|line| line.trim_start_matches("# ").starts_with(key));
+        line.expect("the key is in the sample").split("  # ").last().expect("a remark").to_owned()
+    };
+    assert!(remark("per_source = ").contains("per source address and shard"));
+    assert!(remark("connections = ").contains("miners in all"));
+}
+
+#[test]
 fn a_low_start_lowers_the_default_minimum() {
     let config = accepted(&format!("[difficulty]\nstart = 1e-9\n{LEAST}"));
     assert_eq!(config.difficulty.minimum, 1e-9);
