@@ -8,9 +8,7 @@ use std::sync::Arc;
 use farm::extranonce::Lease;
 use pow::{Difficulty, Kernel};
 use session::{Settings, ShareOutcome, Tick};
-use shard::{
-    AdmissionSettings, AllowList, Counters, Guard, Panicked, Shard, ShardSettings, Total, Turn,
-};
+use shard::{AdmissionSettings, AllowList, Counters, Guard, Panicked, Shard, ShardSettings, Turn};
 
 use crate::checker::LANE_SLOTS_AMPLE;
 use crate::faults::{Faults, Sabotage};
@@ -266,7 +264,7 @@ pub(crate) fn host(
     index: u16,
     miners: usize,
     faults: &Faults,
-    (kernel, total): (Kernel, &Arc<Total>),
+    kernel: Kernel,
     random: &mut Random,
 ) -> Host {
     let session = Settings {

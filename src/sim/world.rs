@@ -195,8 +195,8 @@ impl World {
         let miners = if plan.miners == 0 { drawn[0] } else { plan.miners };
         let shards = if plan.shards == 0 { drawn[1] } else { plan.shards };
         let total = Arc::new(Total::default());
-        let hosts = (0..shards)
-            .map(|index| host(index as u16, miners, &faults, (kernel, &total), &mut random));
+        let hosts =
+            (0..shards).map(|index| host(index as u16, miners, &faults, kernel, &mut random));
         let hosts = hosts.collect();
         let miners = (0..miners).map(|index| {
             let role = draw_role(&faults, &mut random);

@@ -31,6 +31,9 @@ fn complaint_of(lie: Sabotage) -> String {
 fn the_same_world_without_a_lie_keeps_its_promises() {
     let plan = Plan { sabotage: None, ..sabotaged(Sabotage::LostJob) };
     run(&plan).expect("nothing is wrong with it");
+    let plan = Plan { sabotage: None, ..sabotaged(Sabotage::SameLife) };
+    let summary = run(&plan).expect("shards may die");
+    assert!(summary.deaths > 1, "{summary:?}");
 }
 
 #[test]
