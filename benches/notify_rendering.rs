@@ -1,7 +1,8 @@
 //! One job to the bytes of its `mining.notify`: ours, and the reference implementation's `sv1_api`.
 
+mod settings;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use benches::Job;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -61,17 +62,9 @@ fn reference(line: &[u8]) -> ReferenceNotify {
     notification.try_into().unwrap_or_else(|_| panic!("not a notify"))
 }
 
-fn short() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1200))
-        .sample_size(30)
-        .without_plots()
-}
-
 criterion_group! {
     name = benches;
-    config = short();
+    config = settings::short(1200);
     targets = notify_rendering
 }
 criterion_main!(benches);

@@ -5,8 +5,9 @@
 //! less; a hard target keeps its table of seen shares empty. The plain ways hash whole messages.
 //! Batches print the time of the whole batch; their throughput is shares per second.
 
+mod settings;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use benches::{EXTRANONCE1, Job};
 use binary_sv2::Sv2OptionOwned;
@@ -194,17 +195,9 @@ fn submit(share: &Share) -> SubmitSharesExtendedOwned {
     }
 }
 
-fn short() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600))
-        .sample_size(30)
-        .without_plots()
-}
-
 criterion_group! {
     name = benches;
-    config = short();
+    config = settings::short(600);
     targets = share_validation
 }
 criterion_main!(benches);

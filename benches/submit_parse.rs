@@ -3,8 +3,9 @@
 //!
 //! The time that is printed is for all 64 lines; the throughput is lines per second.
 
+mod settings;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
@@ -99,17 +100,9 @@ fn agree(line: &str) {
     assert_eq!(Some(bits), version_bits);
 }
 
-fn short() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1200))
-        .sample_size(30)
-        .without_plots()
-}
-
 criterion_group! {
     name = benches;
-    config = short();
+    config = settings::short(1200);
     targets = submit_parse
 }
 criterion_main!(benches);

@@ -311,17 +311,9 @@ impl JobCache {
         extranonce_size: usize,
         notify: &ServerNotify<'_>,
     ) -> Option<Arc<Job>> {
-        let work = pow::Work::new(pow::WorkParts {
-            coinbase_first: &notify.coinbase_first,
-            coinbase_second: &notify.coinbase_second,
-            extranonce_size,
-            merkle_path: &notify.merkle_path,
-            prev_hash: notify.prev_hash,
-            bits: notify.bits,
-        });
         let job = Arc::new(Job {
             job_id: notify.job_id.clone().into_owned(),
-            work: work.ok()?,
+            work: notify.work(extranonce_size).ok()?,
             version: notify.version,
             ntime: notify.ntime,
             clean: notify.clean,

@@ -6,7 +6,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use pow::Hash256;
+use pow::{Hash256, Work, WorkError, WorkParts};
 
 use super::json::{self, Envelope, Value, Values};
 use super::message::Reason;
@@ -95,6 +95,20 @@ pub struct ServerNotify<'a> {
     pub ntime: u32,
     /// Whether all earlier jobs are to be dropped.
     pub clean: bool,
+}
+
+impl ServerNotify<'_> {
+    /// What a miner with so many bytes of extranonce, both halves together, hashes of it.
+    pub fn work(&self, extranonce_size: usize) -> Result<Work, WorkError> {
+        Work::new(WorkParts {
+            coinbase_first: &self.coinbase_first,
+            coinbase_second: &self.coinbase_second,
+            extranonce_size,
+            merkle_path: &self.merkle_path,
+            prev_hash: self.prev_hash,
+            bits: self.bits,
+        })
+    }
 }
 
 /// The result of `mining.subscribe`.

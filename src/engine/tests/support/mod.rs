@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use pow::{Difficulty, Extranonce, Hash256, Kernel, Share, Target, Work, WorkParts};
+use pow::{Difficulty, Extranonce, Hash256, Kernel, Share, Target, Work};
 use wire::sv1::write::client;
 use wire::sv1::{ServerMessage, parse_server, subscribed};
 
@@ -159,17 +159,9 @@ impl Miner {
             }
             ServerMessage::Notify(notify) => {
                 let extranonce_size = self.extranonce1.len() + self.extranonce2_size;
-                let parts = WorkParts {
-                    coinbase_first: &notify.coinbase_first,
-                    coinbase_second: &notify.coinbase_second,
-                    extranonce_size,
-                    merkle_path: &notify.merkle_path,
-                    prev_hash: notify.prev_hash,
-                    bits: notify.bits,
-                };
                 self.job = Some(Job {
+                    work: notify.work(extranonce_size).expect("the work is sound"),
                     id: notify.job_id.into_owned(),
-                    work: Work::new(parts).expect("the work is sound"),
                     version: notify.version,
                     ntime: notify.ntime,
                 });

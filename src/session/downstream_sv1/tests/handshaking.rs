@@ -72,50 +72,34 @@ fn a_suggestion_is_kept_as_a_hint() {
 
 #[test]
 fn configure_answers_only_what_was_asked() {
-    check(
-        concat!(
-            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
-            r#"{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":16}]}"#
+    let rolling = |mask: &str| format!(r#""version-rolling":true,"version-rolling.mask":"{mask}""#);
+    for (asked, granted) in [
+        (
+            concat!(
+                r#"["version-rolling"],{"version-rolling.mask":"1fffe000","#,
+                r#""version-rolling.min-bit-count":16}"#
+            ),
+            rolling("1fffe000"),
         ),
-        concat!(
-            r#"{"id":1,"result":{"version-rolling":true,"#,
-            r#""version-rolling.mask":"1fffe000"},"error":null}"#
+        (r#"["version-rolling"]"#, rolling("1fffe000")),
+        (r#"["version-rolling"],{"version-rolling.mask":"00ff0001"}"#, rolling("00ff0000")),
+        (
+            r#"["version-rolling"],{"version-rolling.mask":"00000001"}"#,
+            r#""version-rolling":false"#.to_owned(),
         ),
-    );
-    check(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"]]}"#,
-        concat!(
-            r#"{"id":1,"result":{"version-rolling":true,"#,
-            r#""version-rolling.mask":"1fffe000"},"error":null}"#
+        (
+            concat!(
+                r#"["minimum-difficulty","subscribe-extranonce","info"],"#,
+                r#"{"minimum-difficulty.value":2048}"#
+            ),
+            r#""minimum-difficulty":false,"subscribe-extranonce":false,"info":false"#.to_owned(),
         ),
-    );
-    check(
-        concat!(
-            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
-            r#"{"version-rolling.mask":"00ff0001"}]}"#
-        ),
-        concat!(
-            r#"{"id":1,"result":{"version-rolling":true,"#,
-            r#""version-rolling.mask":"00ff0000"},"error":null}"#
-        ),
-    );
-    check(
-        concat!(
-            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],"#,
-            r#"{"version-rolling.mask":"00000001"}]}"#
-        ),
-        r#"{"id":1,"result":{"version-rolling":false},"error":null}"#,
-    );
-    check(
-        concat!(
-            r#"{"id":1,"method":"mining.configure","params":[["minimum-difficulty","#,
-            r#""subscribe-extranonce","info"],{"minimum-difficulty.value":2048}]}"#
-        ),
-        concat!(
-            r#"{"id":1,"result":{"minimum-difficulty":false,"#,
-            r#""subscribe-extranonce":false,"info":false},"error":null}"#
-        ),
-    );
+    ] {
+        check(
+            &format!(r#"{{"id":1,"method":"mining.configure","params":[{asked}]}}"#),
+            &format!(r#"{{"id":1,"result":{{{granted}}},"error":null}}"#),
+        );
+    }
 }
 
 #[test]
