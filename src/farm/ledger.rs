@@ -18,7 +18,9 @@ use crate::extranonce::ShardIndex;
 
 /// Worker names that are told apart, farm-wide and so also in each shard. Names come from miners:
 /// without a bound one hostile miner could fill the memory. 65,536 is three times the largest farm
-/// in one process, and costs about 24 MiB and 8 MiB per shard when all are in use.
+/// in one process, and costs about 24 MiB and 24 MiB per shard when all are in use. The tables have
+/// room for all from the start: what is not used takes addresses but no memory, and a table that
+/// never moves leaves no holes behind and stops nobody while it is copied.
 pub const WORKERS_MAX: usize = 65_536;
 /// Longer names are cut and marked with a hash of the whole, so that two of them stay two.
 pub const WORKER_NAME_BYTES_MAX: usize = 96;
@@ -234,14 +236,16 @@ impl ShardWorkers {
 
     /// As [`ShardWorkers::new`], for at most `workers_max` names besides [`OTHER`].
     pub fn with_limit(incarnation: u32, workers_max: usize) -> ShardWorkers {
+        let workers_max = workers_max.min(WORKERS_MAX);
         let mut workers = ShardWorkers {
             incarnation,
             sequence: 0,
             by_name: BTreeMap::new(),
-            rows: Vec::new(),
-            changed: Vec::new(),
+            rows: Vec::with_capacity(1 + workers_max),
+            // Marking a row never allocates, because there is room for every row once.
+            changed: Vec::with_capacity(1 + workers_max),
             refresh_next: 0,
-            workers_max: workers_max.min(WORKERS_MAX),
+            workers_max,
         };
         workers.push(Arc::from(OTHER));
         workers
@@ -279,8 +283,6 @@ impl ShardWorkers {
             best_difficulty: 0.0,
         };
         self.rows.push(ShardRow { row, changed: false });
-        // Marking a row never allocates, because there is room for every row once.
-        self.changed.reserve(self.rows.len() - self.changed.len());
         id
     }
 
@@ -439,14 +441,15 @@ impl Ledger {
 
     /// As [`Ledger::new`], for at most `workers_max` names besides [`OTHER`].
     pub fn with_limit(now: Tick, workers_max: usize) -> Ledger {
+        let workers_max = workers_max.min(WORKERS_MAX);
         let mut ledger = Ledger {
             by_name: BTreeMap::new(),
-            accounts: Vec::new(),
+            accounts: Vec::with_capacity(1 + workers_max),
             shards: BTreeMap::new(),
             total: WorkerTotals::default(),
             connections: 0,
             rate: RateWindow::new(now),
-            workers_max: workers_max.min(WORKERS_MAX),
+            workers_max,
         };
         ledger.open(Arc::from(OTHER), now);
         ledger
@@ -462,7 +465,8 @@ impl Ledger {
         if known != Some(report.incarnation) {
             self.forget_connections(shard);
             let incarnation = report.incarnation;
-            self.shards.insert(shard, ShardAccounts { incarnation, workers: Vec::new() });
+            let workers = Vec::with_capacity(1 + self.workers_max);
+            self.shards.insert(shard, ShardAccounts { incarnation, workers });
         }
         for row in &report.rows {
             self.apply_row(shard, report.sequence, row, now);

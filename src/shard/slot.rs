@@ -89,7 +89,6 @@ pub(crate) struct Slot {
 
 /// All slots of a shard. The table grows to the most connections that there ever were at once and
 /// never beyond the admission's limit.
-#[derive(Default)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -97,7 +96,17 @@ pub(crate) struct Slots {
     used: usize,
 }
 
+/// Room for more slots than this is not set aside beforehand.
+const SLOTS_RESERVED_MAX: usize = 65_536;
+
 impl Slots {
+    /// An empty table with room for `connections_max`: what is not used yet takes addresses but no
+    /// memory, and a table that never moves leaves no holes and stops no shard in a ramp.
+    pub(crate) fn new(connections_max: usize) -> Slots {
+        let reserved = connections_max.min(SLOTS_RESERVED_MAX);
+        Slots { slots: Vec::with_capacity(reserved), free: Vec::with_capacity(reserved), used: 0 }
+    }
+
     /// Seats a connection.
     pub(crate) fn seat(&mut self, peer: IpAddr, session: Box<DownstreamSv1>, now: Tick) -> ConnId {
         self.used += 1;

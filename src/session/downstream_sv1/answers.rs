@@ -61,11 +61,20 @@ impl Answers {
     /// Queues the answer to a request that is no submit.
     pub(super) fn push(&mut self, id: Id<'_>, answer: Answer) {
         self.others += 1;
-        self.queue.push_back((id.to_owned(), answer));
+        self.enqueue(id, answer);
     }
 
     /// Queues the answer to a submit.
     pub(super) fn push_submit(&mut self, id: Id<'_>, answer: Answer) {
+        self.enqueue(id, answer);
+    }
+
+    /// Room grows 1, 2, 4: most miners wait for one answer at a time, and the least room that a
+    /// queue takes on its own would be a tenth of an idle connection's memory.
+    fn enqueue(&mut self, id: Id<'_>, answer: Answer) {
+        if self.queue.len() == self.queue.capacity() {
+            self.queue.reserve_exact(self.queue.len().max(1));
+        }
         self.queue.push_back((id.to_owned(), answer));
     }
 
