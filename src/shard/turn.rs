@@ -17,6 +17,7 @@
 //! A new job walks the other way: lane ─► `adopt_job` ─► the fan-out's cursor ─► `reply`. Nothing
 //! here waits, and nothing here is unbounded: each step has its budget per turn.
 
+use farm::messages::MinerState;
 use session::{Command, Input, Tick};
 
 use crate::admission::{ADOPTIONS_PER_TURN, Steer, Waiting};
@@ -93,6 +94,8 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Lets some connections have the newest job. A new tip goes before the bytes of this turn.
+    /// Who does not mine yet gets it when it does: to touch it here, after a stall, would be to
+    /// judge its silence before its bytes are read.
     fn fan_out<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
         let Some(newest) = self.shared.newest() else {
             return;
@@ -101,8 +104,10 @@ impl<R: Ring> Shard<R> {
             let Some(slot) = self.fan_out.next(self.slots.len()) else {
                 return;
             };
-            self.handle(slot, Input::Job(newest), hands);
-            self.reply(slot, hands);
+            if self.slots.at(slot).state == MinerState::Mining {
+                self.handle(slot, Input::Job(newest), hands);
+                self.reply(slot, hands);
+            }
         }
     }
 

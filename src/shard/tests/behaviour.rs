@@ -601,6 +601,19 @@ fn after_a_stall_a_peer_is_heard_before_it_is_judged() {
 }
 
 #[test]
+fn a_new_job_after_a_stall_judges_nobody_who_was_not_heard() {
+    let mut world = World::new(2);
+    let miner = world.connect(1);
+    world.ring.deliver(miner, HANDSHAKE);
+    // A job waits in the lane too, and goes out before the bytes are read.
+    world.now = world.now.plus_micros(6 * SECOND);
+    world.new_tip();
+    world.settle();
+    assert_eq!(world.shard.connections().count(), 1);
+    assert!(world.ring.read(miner).contains("mining.notify"));
+}
+
+#[test]
 fn silent_connections_are_closed_when_their_time_is_up() {
     let mut world = World::new(2_000);
     for number in 0..1_500 {
