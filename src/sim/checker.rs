@@ -9,6 +9,7 @@ use session::Prefix;
 use shard::ConnId;
 
 use crate::faults::Faults;
+use crate::link::LinkId;
 use crate::miner::{Kind, Note, Role, Submitted};
 use crate::node::BITS;
 use crate::world::{SECOND, World};
@@ -26,10 +27,24 @@ const TIP_BOUND_ROUGH_US: u64 = 4 * SECOND;
 const TIP_BOUND_MINER_US: u64 = 6;
 /// How long a peer may take nothing: ten seconds and a sweep, and one of ours in between.
 const READER_US_MAX: u64 = 12 * SECOND;
+/// How long a miner may go beyond the replies that are queued for it. Well before its silence as a
+/// reader is over, so that it is the limit that ends it.
+pub(crate) const FLOOD_US_MAX: u64 = 8 * SECOND;
 /// A lane that is never full.
 pub(crate) const LANE_SLOTS_AMPLE: usize = 16;
 /// The stall of a shard excuses it for a while.
 const STALL_EXCUSE_US: u64 = 6 * SECOND;
+
+/// A job as it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MadeJob {
+    /// Its place in the order of adopted tips.
+    pub(crate) tip: usize,
+    /// Its template's time, seconds since 1970.
+    pub(crate) curtime: u32,
+    /// When it was made, in virtual µs.
+    pub(crate) made: u64,
+}
 
 /// A connection: shard, its life, and its number there.
 type Holder = (usize, u32, ConnId);
@@ -40,6 +55,8 @@ pub(crate) struct Checker {
     pub(crate) broken: Option<String>,
     pub(crate) panics: u64,
     pub(crate) deaths: u64,
+    /// Floods beyond the queue of replies that have ended their connection.
+    pub(crate) floods_cut: u64,
     /// Credit that dead shards had not reported: shares, and their work.
     pub(crate) unreported: u64,
     pub(crate) unreported_difficulty: f64,
@@ -54,8 +71,8 @@ pub(crate) struct Checker {
     /// A job as a line, and how many tips there were then, for the world that lies.
     pub(crate) old_notify: Option<(usize, Vec<u8>)>,
     trace: Option<u64>,
-    /// The tip of each job, by number; job 0 is none.
-    job_tips: Vec<usize>,
+    /// Every job, by its number less one.
+    jobs: Vec<MadeJob>,
     /// Headers whose credit a miner has read.
     pub(crate) credited_headers: BTreeSet<[u8; 32]>,
     /// Headers that are blocks: credited, or read by a shard on its newest job.
@@ -91,20 +108,17 @@ impl Checker {
         self.credited_headers.len() as u64
     }
 
-    /// The coordinator makes its next job on this tip.
-    pub(crate) fn job_made(&mut self, tip: usize) {
-        if self.job_tips.is_empty() {
-            self.job_tips.push(usize::MAX);
-        }
-        self.job_tips.push(tip);
+    /// The coordinator makes its next job.
+    pub(crate) fn job_made(&mut self, job: MadeJob) {
+        self.jobs.push(job);
     }
 
     pub(crate) fn newest_job(&self) -> u32 {
-        self.job_tips.len().saturating_sub(1) as u32
+        self.jobs.len() as u32
     }
 
-    fn tip_of(&self, job: u32) -> Option<usize> {
-        self.job_tips.get(job as usize).copied().filter(|_| job > 0)
+    fn job(&self, number: u32) -> Option<MadeJob> {
+        self.jobs.get((number as usize).checked_sub(1)?).copied()
     }
 
     /// A link ended with these shares without a reply.
@@ -113,8 +127,8 @@ impl Checker {
     }
 
     fn credit(&mut self, share: &Submitted) {
-        if share.kind == Kind::Miss {
-            self.fail("a hash that misses its target was credited".to_owned());
+        if matches!(share.kind, Kind::Miss | Kind::Untimely) {
+            self.fail(format!("a {:?} share was credited", share.kind));
         }
         if !self.credited_headers.insert(share.hash.0) {
             self.fail(format!("a share was credited twice: {:02x?}", &share.hash.0[28..]));
@@ -131,7 +145,9 @@ impl World {
     pub(crate) fn note(&mut self, miner: usize, note: Note) {
         match note {
             Note::Mining => self.check_power(),
-            Note::Job(prev_hash, job) => self.check_job(miner, prev_hash, job),
+            Note::Job { prev_hash, number, ntime } => {
+                self.check_job(miner, prev_hash, number, ntime);
+            }
             Note::Credited(share) => {
                 self.checker.trace(&[7, u64::from_le_bytes(first_bytes(&share.hash))]);
                 self.checker.credit(&share);
@@ -144,14 +160,20 @@ impl World {
         }
     }
 
-    /// A job's previous hash is that of its tip, and tips never go back on a connection.
-    fn check_job(&mut self, index: usize, prev_hash: Hash256, job: u32) {
+    /// A job's previous hash is that of its tip, its time has moved with the virtual clock and not
+    /// with any other, and tips never go back on a connection.
+    fn check_job(&mut self, index: usize, prev_hash: Hash256, job: u32, ntime: u32) {
         self.checker.trace(&[8, u64::from(job)]);
-        let Some(tip) = self.checker.tip_of(job) else {
+        let Some(MadeJob { tip, curtime, made }) = self.checker.job(job) else {
             return self.checker.fail(format!("miner {index} was given job {job}, made by nobody"));
         };
         if self.node.tips[tip] != prev_hash {
             return self.checker.fail(format!("job {job} has another tip's previous hash"));
+        }
+        let latest = u64::from(curtime) + (self.now - made) / SECOND;
+        if !(u64::from(curtime)..=latest).contains(&ntime.into()) {
+            let what = format!("job {job} tells the time {ntime}, not {curtime} to {latest}");
+            return self.checker.fail(what);
         }
         let miner = &mut self.miners[index];
         if tip < miner.tip {
@@ -165,12 +187,13 @@ impl World {
     fn check_refusal(&mut self, index: usize, share: &Submitted, code: i64) {
         self.checker.refused += 1;
         self.checker.trace(&[9, code as u64]);
-        let tip = self.checker.tip_of(share.job).unwrap_or(0);
+        let tip = self.checker.job(share.job).map_or(0, |job| job.tip);
         let is_stale = code == 21 && tip < self.miners[index].tip;
         let deserved = match share.kind {
             Kind::Good => false,
             Kind::Again => code == 22,
             Kind::Miss => code == 23,
+            Kind::Untimely => code == 20,
         };
         if !deserved && !is_stale {
             let what = format!("miner {index}: a {:?} share was refused with {code}", share.kind);
@@ -223,7 +246,9 @@ impl World {
         let read = |miner: usize| {
             matches!(self.miners[miner].role, Role::Honest | Role::Duplicator | Role::Guesser)
         };
-        let taken = taken.iter().filter(|(miner, share)| share.job == newest && read(*miner));
+        let taken = taken.iter().filter(|(miner, share)| {
+            share.job == newest && share.kind != Kind::Untimely && read(*miner)
+        });
         let target = Target::from_compact(BITS).expect("the bits are a target");
         let blocks = taken.filter(|(_, share)| target.is_met_by(&share.hash));
         self.checker.blocks.extend(blocks.map(|(_, share)| share.hash.0));
@@ -270,6 +295,26 @@ impl World {
                     return self.checker.fail(what);
                 }
             }
+        }
+    }
+
+    /// A flood beyond the queue of replies has cost its miner the connection.
+    pub(crate) fn check_flood(&mut self, index: usize, link: LinkId) {
+        let flooded = self.now - FLOOD_US_MAX;
+        let host = &self.hosts[index];
+        let held = host.ring.peek(link).filter(|link| !link.shard_closed);
+        let Some(link) = held else {
+            self.checker.floods_cut += 1;
+            return;
+        };
+        let disturbed = link.is_clogged
+            || !link.is_reader_stopped
+            || link.broken.is_some()
+            || link.disturbed_at.is_some_and(|at| at > flooded)
+            || host.stalled_at.is_some_and(|at| at > flooded);
+        if !disturbed {
+            let what = format!("the flood of miner {} was not cut off", link.miner);
+            self.checker.fail(what);
         }
     }
 

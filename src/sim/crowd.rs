@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::checker::FLOOD_US_MAX;
 use crate::faults::Faults;
 use crate::link::LinkId;
 use crate::miner::{Note, Role};
@@ -23,7 +24,7 @@ impl World {
         self.with_ring(host, |ring| ring.connect(link, index, peer));
         let hello = self.miners[index].connected((host, link));
         let role = self.miners[index].role;
-        if matches!(role, Role::Babbler | Role::Flooder | Role::Mute) {
+        if matches!(role, Role::Babbler | Role::Flooder | Role::DeafFlooder | Role::Mute) {
             self.with_ring(host, |ring| {
                 if let Some(link) = ring.link(link) {
                     link.excuse = Some("its miner misbehaves");
@@ -45,10 +46,25 @@ impl World {
         if self.mining {
             let bytes = self.miners[index].mine(self.kernel);
             if !bytes.is_empty() {
+                if self.miners[index].role == Role::DeafFlooder {
+                    self.stop_for_good(host, link);
+                }
                 self.write_shares(index, host, link, &bytes);
             }
         }
         self.mine_later(index, link);
+    }
+
+    /// A miner that reads no more, and must be cut off by what it goes on to send.
+    fn stop_for_good(&mut self, host: usize, link: LinkId) {
+        let now = self.now;
+        self.with_ring(host, |ring| {
+            if let Some(link) = ring.link(link) {
+                link.is_reader_stopped = true;
+                link.disturb(now, "its miner floods and does not read");
+            }
+        });
+        self.after(FLOOD_US_MAX, Event::FloodDue(host, link));
     }
 
     /// Sends what a miner has just mined.
@@ -106,7 +122,13 @@ pub(crate) fn draw_role(faults: &Faults, random: &mut Random) -> Role {
     if !random.happens(faults.hostile) {
         return Role::Honest;
     }
-    const BAD: [Role; 5] =
-        [Role::Duplicator, Role::Guesser, Role::Babbler, Role::Flooder, Role::Mute];
+    const BAD: [Role; 6] = [
+        Role::Duplicator,
+        Role::Guesser,
+        Role::Babbler,
+        Role::Flooder,
+        Role::DeafFlooder,
+        Role::Mute,
+    ];
     BAD[random.below(BAD.len() as u64) as usize]
 }

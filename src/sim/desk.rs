@@ -10,7 +10,9 @@ use farm::{Input, Output};
 use pow::Template;
 use session::Tick;
 
+use crate::checker::MadeJob;
 use crate::lane::News;
+use crate::node::Move;
 use crate::world::{EXTRANONCE2_SIZE, Event, SECOND, World};
 
 const EXTRANONCE1_SIZE: u8 = 4;
@@ -63,7 +65,7 @@ impl World {
     }
 
     fn submit(&mut self, block: &SubmitBlock) {
-        let result = match self.node.judge(block) {
+        let result = match self.node.judge(self.now, block) {
             Ok(result) => result,
             Err(what) => return self.checker.fail(what),
         };
@@ -81,8 +83,14 @@ impl World {
         if again && self.healed {
             return;
         }
-        let back = !self.healed && self.random.happens(self.faults.reorgs);
-        let template = self.node.new_tip(self.now, back);
+        let reorg = !self.healed && self.random.happens(self.faults.reorgs);
+        let how = match self.random.below(4) {
+            _ if !reorg => Move::Forward,
+            0 => Move::Rival,
+            1 => Move::Lower,
+            _ => Move::Return,
+        };
+        let template = self.node.new_tip(self.now, how);
         self.adopt(template);
         let tip = self.node.tips.len() - 1;
         self.after(self.tip_bound_us(), Event::TipDue(tip, self.now));
@@ -107,7 +115,8 @@ impl World {
     }
 
     fn adopt(&mut self, template: Arc<Template>) {
-        self.checker.job_made(self.node.tips.len() - 1);
+        let (tip, made) = (self.node.tips.len() - 1, self.now);
+        self.checker.job_made(MadeJob { tip, curtime: template.curtime, made });
         self.tell_coordinator(Input::Template(template));
     }
 }

@@ -28,6 +28,16 @@ pub enum Sabotage {
     LeaseOfTheDead,
     /// A shard that begins anew counts under the number of its former life.
     SameLife,
+    /// A tip that returns makes the jobs of its first time again: no number tells its two times
+    /// apart in the coinbase.
+    TipWithoutNumber,
+    /// A shard's clock jumps with the date.
+    ClockOfTheDate,
+    /// Whoever reads nothing is sent to without end.
+    EndlessSendBuffer,
+    /// A share is forgotten with a connection that is reset before the turn is over, as a shard
+    /// once did.
+    ForgottenWithReset,
 }
 
 /// The rates of one world. Zero is off.
@@ -64,6 +74,8 @@ pub struct Faults {
     pub stall_us: u64,
     /// Mean time between two deaths of a shard, in µs.
     pub death_us: u64,
+    /// Mean time between two jumps of the node's clock, in µs.
+    pub clock_us: u64,
     /// Longest way of a message between shard and coordinator, in µs.
     pub lane_us_max: u64,
     /// Messages that a lane holds.
@@ -72,7 +84,8 @@ pub struct Faults {
     pub panics: u64,
     /// Per mille of submissions that the node does not answer.
     pub silent_node: u64,
-    /// Per mille of new tips that go back to the tip before.
+    /// Per mille of new tips that do not stand on the one before: it gives way to a rival of its
+    /// height or a lower one, or to the one before it, which returns.
     pub reorgs: u64,
     /// Per mille of miners that misbehave.
     pub hostile: u64,
@@ -107,6 +120,7 @@ impl Faults {
             stop_reader_us: maybe(5 * SECOND, 20 * SECOND),
             exhausted: maybe(10, 300),
             stall_us: maybe(5 * SECOND, 30 * SECOND),
+            clock_us: maybe(3 * SECOND, 30 * SECOND),
             death_us: maybe(5 * SECOND, 40 * SECOND),
             panics: maybe(1, 200),
             silent_node: maybe(50, 500),

@@ -129,13 +129,19 @@ impl World {
         }
         let per_million = if self.healed { 0 } else { self.faults.panics };
         let fence = Fence { random: &self.guard_random, per_million, panics: Cell::new(0) };
+        let lies = self.plan.sabotage == Some(Sabotage::ClockOfTheDate);
+        let skew = if lies { SECOND * self.node.clock_off.max(0) as u64 } else { 0 };
         host.lane.now = now;
         host.ring.now = now;
         let Host { shard, ring, lane, .. } = host;
-        let turn = catch_unwind(AssertUnwindSafe(|| shard.turn(Tick(now), ring, lane, &fence)));
+        let turn =
+            catch_unwind(AssertUnwindSafe(|| shard.turn(Tick(now + skew), ring, lane, &fence)));
         let panics = fence.panics.get();
         match turn {
-            Ok(turn) => self.follow_turn(index, turn, panics),
+            Ok(mut turn) => {
+                turn.deadline = Tick(turn.deadline.as_micros().saturating_sub(skew));
+                self.follow_turn(index, turn, panics);
+            }
             Err(cause) if cause.is::<ShardDied>() => {
                 self.checker.panics += panics;
                 self.bury(index, true);
@@ -194,6 +200,7 @@ impl World {
         host.next_turn = None;
         host.busy_until = now + REBIRTH_US;
         self.checker.deaths += 1;
+
         self.begin_life(index);
     }
 

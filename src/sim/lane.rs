@@ -2,10 +2,14 @@
 //! the slots towards the coordinator are for blocks alone. As there, it outlives the lives of its
 //! shard: what a former life said last is heard, what it was to be told is dropped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use farm::ledger::WorkerId;
 use farm::messages::{FoundBlock, FromShard, Lease, ToShard};
+use session::Job;
 use shard::Lane;
 
 use crate::faults::Sabotage;
@@ -60,6 +64,10 @@ pub struct SimLane {
     /// What the present life has told.
     pub told: Told,
     tip_seen: u32,
+    /// Every job that went this way, for the world that lies about tips.
+    jobs: Vec<Arc<Job>>,
+    /// Blocks that never arrive, for the world that lies about them.
+    pub forgotten: Rc<RefCell<BTreeSet<[u8; 32]>>>,
     /// The newest lease that went to the shard, for a world that lies about leases.
     pub last_lease: Option<Lease>,
 }
@@ -80,6 +88,8 @@ impl SimLane {
             heard: 0,
             told: Told::default(),
             tip_seen: 0,
+            jobs: Vec::new(),
+            forgotten: Rc::default(),
             last_lease: None,
         }
     }
@@ -102,6 +112,7 @@ impl SimLane {
         if self.to_shard.len() >= self.slots {
             return Err(message);
         }
+        let message = self.disguise(message);
         let at = self.arrival(self.to_shard.back().map(|(at, _, _)| *at));
         match &message {
             ToShard::Job(job) if job.tip > self.tip_seen => {
@@ -116,6 +127,37 @@ impl SimLane {
         }
         self.to_shard.push_back((at, self.heard, message));
         Ok(at)
+    }
+
+    /// A lie: a job on a tip that returns is the one that was made there at first.
+    fn disguise(&mut self, message: ToShard) -> ToShard {
+        let ToShard::Job(job) = message else { return message };
+        if self.sabotage != Some(Sabotage::TipWithoutNumber) {
+            return ToShard::Job(job);
+        }
+        let is_first = |first: &&Arc<Job>| {
+            first.tip < job.tip && first.work.prev_hash() == job.work.prev_hash()
+        };
+        let Some(first) = self.jobs.iter().rev().find(is_first) else {
+            self.jobs.push(job.clone());
+            return ToShard::Job(job);
+        };
+        ToShard::Job(Arc::new(Job {
+            number: job.number,
+            tip: job.tip,
+            height: job.height,
+            received: job.received,
+            curtime: job.curtime,
+            min_ntime: job.min_ntime,
+            version: job.version,
+            version_mask: job.version_mask,
+            network_target: job.network_target,
+            content: first.content,
+            work: first.work.clone(),
+            coinbase_first: first.coinbase_first.clone(),
+            coinbase_second: first.coinbase_second.clone(),
+            replaces_coinbase_only: job.replaces_coinbase_only,
+        }))
     }
 
     /// Puts a message before the shard that the coordinator never sent.
@@ -196,6 +238,9 @@ impl Lane for SimLane {
     fn send_block(&mut self, block: Box<FoundBlock>) -> Result<(), Box<FoundBlock>> {
         if self.sabotage == Some(Sabotage::LostBlock) {
             self.sabotage = None;
+            return Ok(());
+        }
+        if self.forgotten.borrow().contains(&block.hash.0) {
             return Ok(());
         }
         if self.is_full() {

@@ -15,11 +15,23 @@ impl World {
         let Some(lie) = self.plan.sabotage else { return };
         match lie {
             Sabotage::BytesTwice => self.hosts[0].ring.sabotage = Some(lie),
+            Sabotage::EndlessSendBuffer => {
+                self.hosts.iter_mut().for_each(|host| host.ring.sabotage = Some(lie));
+            }
             Sabotage::LostJob | Sabotage::LostBlock | Sabotage::PaddedReport => {
                 self.hosts[0].lane.sabotage = Some(lie);
             }
             Sabotage::ForeignReset | Sabotage::SharedLease => {}
-            Sabotage::LeaseOfTheDead | Sabotage::SameLife => {}
+            Sabotage::LeaseOfTheDead | Sabotage::SameLife | Sabotage::ClockOfTheDate => {}
+            Sabotage::TipWithoutNumber => {
+                self.hosts.iter_mut().for_each(|host| host.lane.sabotage = Some(lie));
+            }
+            Sabotage::ForgottenWithReset => {
+                for host in &mut self.hosts {
+                    host.ring.sabotage = Some(lie);
+                    host.lane.forgotten = host.ring.forgotten.clone();
+                }
+            }
             Sabotage::LostReply | Sabotage::CreditTwice | Sabotage::OldTip => {}
         }
     }

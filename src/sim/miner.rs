@@ -4,16 +4,32 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pow::{Difficulty, Hash256, Header, Kernel, Target, merkle_root};
+use session::REPLIES_QUEUED_MAX;
 use wire::sv1::write::client;
 use wire::sv1::{ServerMessage, ServerNotify, granted_mask, parse_server, subscribed};
 
 use crate::link::LinkId;
+use crate::node::BITS;
 use crate::random::Random;
 
 /// Jobs that a miner remembers, to send a late share now and then.
 const JOBS_KEPT: usize = 4;
 /// Shares of a flood: what comes after a stall of the miner's line.
 const FLOOD_SHARES: usize = 200;
+/// Shares of a flood that goes beyond what may be queued: replies on the way fill the link's send
+/// buffer and one send besides, the others wait.
+const DEAF_FLOOD_SHARES: usize = 2 * REPLIES_QUEUED_MAX;
+/// Hashes that are tried for one share, and for a block.
+const TRIES: usize = 64;
+const TRIES_FOR_BLOCK: usize = 800;
+/// How far a miner rolls the time, in seconds.
+const ROLLED_MAX: u64 = 600;
+/// Later than any share's time may be, ahead of its job's, in seconds.
+const FAR_AHEAD: u32 = 7_000 + 3_600;
+/// Before all the blocks of the world, seconds since 1970.
+const LONG_AGO: u32 = 1_700_000_000;
+/// What was tried on earlier jobs and may be tried again.
+const TRIED_KEPT: usize = 64;
 const ID_CONFIGURE: u64 = 1;
 const ID_SUBSCRIBE: u64 = 2;
 const ID_AUTHORIZE: u64 = 3;
@@ -27,12 +43,14 @@ pub enum Role {
     Honest,
     /// Sends shares twice.
     Duplicator,
-    /// Sends hashes that miss its target.
+    /// Sends hashes that miss its target, or times that no block may have.
     Guesser,
     /// Sends bytes that are no Stratum.
     Babbler,
     /// Sends hundreds of shares at once.
     Flooder,
+    /// Sends more at once than replies may be queued, and reads none.
+    DeafFlooder,
     /// Connects and says nothing.
     Mute,
 }
@@ -46,6 +64,8 @@ pub enum Kind {
     Again,
     /// A hash that misses the target.
     Miss,
+    /// A time that no block may have.
+    Untimely,
 }
 
 /// A submit without a reply yet.
@@ -64,8 +84,15 @@ pub struct Submitted {
 pub enum Note {
     /// It may mine from now on.
     Mining,
-    /// It was given a job on this previous hash.
-    Job(Hash256, u32),
+    /// It was given a job.
+    Job {
+        /// On this previous hash.
+        prev_hash: Hash256,
+        /// Its number.
+        number: u32,
+        /// The time that it tells.
+        ntime: u32,
+    },
     /// A share was credited.
     Credited(Submitted),
     /// A share was refused with this code.
@@ -80,6 +107,15 @@ struct Job {
     id: String,
     number: u32,
     notify: ServerNotify<'static>,
+}
+
+/// What a miner is free to choose.
+#[derive(Clone, Debug)]
+struct Roll {
+    extranonce2: Vec<u8>,
+    ntime: u32,
+    nonce: u32,
+    bits: u32,
 }
 
 /// One simulated miner.
@@ -100,6 +136,10 @@ pub struct Miner {
     line: Vec<u8>,
     next_id: u64,
     rolls_version: bool,
+    rolls_time: bool,
+    /// It tries again what was good on an earlier job, should that job's tip return.
+    retries: bool,
+    tried: VecDeque<(Hash256, u32, Roll)>,
     mask: u32,
     extranonce1: Option<Vec<u8>>,
     extranonce2_size: usize,
@@ -115,7 +155,8 @@ pub struct Miner {
 impl Miner {
     /// A miner that is not connected.
     pub fn new(index: usize, role: Role, mut random: Random) -> Miner {
-        let rolls_version = random.happens(500);
+        let [rolls_version, rolls_time, retries] =
+            [500, 300, 300].map(|often| random.happens(often));
         Miner {
             role,
             link: None,
@@ -127,6 +168,9 @@ impl Miner {
             line: Vec::new(),
             next_id: ID_SHARES,
             rolls_version,
+            rolls_time,
+            retries,
+            tried: VecDeque::new(),
             mask: 0,
             extranonce1: None,
             extranonce2_size: 0,
@@ -174,6 +218,7 @@ impl Miner {
         self.tip = 0;
         self.newest_job = 0;
         self.jobs.clear();
+        self.tried.clear();
         self.last = None;
     }
 
@@ -265,7 +310,7 @@ impl Miner {
         let id = notify.job_id.to_string();
         let number = u64::from_str_radix(&id, 16).map_or(0, |id| (id >> 32) as u32);
         self.newest_job = number;
-        notes.push(Note::Job(notify.prev_hash, number));
+        notes.push(Note::Job { prev_hash: notify.prev_hash, number, ntime: notify.ntime });
         if notify.clean {
             self.jobs.clear();
         }
@@ -281,8 +326,11 @@ impl Miner {
             return out;
         }
         match self.role {
-            Role::Honest => self.find(kernel, Kind::Good, &mut out),
-            Role::Guesser => self.find(kernel, Kind::Miss, &mut out),
+            Role::Honest | Role::DeafFlooder => self.find(kernel, Kind::Good, &mut out),
+            Role::Guesser => {
+                let untimely = self.random.happens(300);
+                self.find(kernel, if untimely { Kind::Untimely } else { Kind::Miss }, &mut out);
+            }
             Role::Flooder => {
                 (0..FLOOD_SHARES).for_each(|_| self.find(kernel, Kind::Good, &mut out))
             }
@@ -305,54 +353,116 @@ impl Miner {
     }
 
     fn find(&mut self, kernel: Kernel, kind: Kind, out: &mut Vec<u8>) {
+        if let Some(target) = self.target {
+            self.search(kernel, kind, (target, TRIES), out);
+        }
+    }
+
+    /// Searches until it has found a block, if it has work and patience; what it sends.
+    pub fn mine_block(&mut self, kernel: Kernel) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.mining_since.is_some() && self.role == Role::Honest {
+            let target = Target::from_compact(BITS).expect("the bits are a target");
+            self.search(kernel, Kind::Good, (target, TRIES_FOR_BLOCK), &mut out);
+        }
+        out
+    }
+
+    fn search(
+        &mut self,
+        kernel: Kernel,
+        kind: Kind,
+        (target, tries): (Target, usize),
+        out: &mut Vec<u8>,
+    ) {
         let old = self.random.happens(150);
         let place = if old { self.random.below(self.jobs.len() as u64) as usize } else { 0 };
         let job = self.jobs[place].clone();
-        let (target, extranonce1) = (self.target, self.extranonce1.clone());
-        let (Some(target), Some(extranonce1)) = (target, extranonce1) else { return };
-        for _ in 0..64 {
-            let extranonce2 = self.random.bits().to_le_bytes()[..self.extranonce2_size].to_vec();
-            let (nonce, bits) = (self.random.bits() as u32, self.random.bits() as u32 & self.mask);
+        let Some(extranonce1) = self.extranonce1.clone() else { return };
+        let mut recalled = self.recall(&job).filter(|_| kind == Kind::Good);
+        for _ in 0..tries {
+            let roll = recalled.take().unwrap_or_else(|| self.roll(&job, kind));
             let notify = &job.notify;
-            let coinbase =
-                [&notify.coinbase_first[..], &extranonce1, &extranonce2, &notify.coinbase_second];
+            let coinbase = [
+                &notify.coinbase_first[..],
+                &extranonce1,
+                &roll.extranonce2,
+                &notify.coinbase_second,
+            ];
             let txid = kernel.sha256d(&coinbase.concat());
             let header = Header {
-                version: notify.version | bits,
+                version: notify.version | roll.bits,
                 prev_hash: notify.prev_hash,
                 merkle_root: merkle_root(kernel, txid, &notify.merkle_path),
-                ntime: notify.ntime,
+                ntime: roll.ntime,
                 bits: notify.bits,
-                nonce,
+                nonce: roll.nonce,
             };
             let hash = kernel.sha256d(&header.to_bytes());
             if target.is_met_by(&hash) == (kind == Kind::Miss) {
                 continue;
             }
-            let share = client::Submit {
-                worker: &self.name,
-                job_id: &job.id,
-                extranonce2: &extranonce2,
-                ntime: notify.ntime,
-                nonce,
-                version_bits: self.rolls_version.then_some(bits),
-            };
-            let id = self.next_id;
+            return self.submit(&job, roll, Submitted { hash, kind, job: job.number }, out);
+        }
+    }
+
+    /// What a job leaves to its miner, drawn.
+    fn roll(&mut self, job: &Job, kind: Kind) -> Roll {
+        let extranonce2 = self.random.bits().to_le_bytes()[..self.extranonce2_size].to_vec();
+        let (nonce, bits) = (self.random.bits() as u32, self.random.bits() as u32 & self.mask);
+        let told = job.notify.ntime;
+        let ntime = match kind {
+            Kind::Untimely if self.random.happens(500) => LONG_AGO,
+            Kind::Untimely => told + FAR_AHEAD,
+            _ if self.rolls_time => told + self.random.below(ROLLED_MAX) as u32,
+            _ => told,
+        };
+        Roll { extranonce2, ntime, nonce, bits }
+    }
+
+    /// What was good on an earlier job of this job's tip, each once.
+    fn recall(&mut self, job: &Job) -> Option<Roll> {
+        let prev_hash = job.notify.prev_hash;
+        // The node's clock may have jumped back since.
+        let in_time = |roll: &Roll| roll.ntime <= job.notify.ntime + ROLLED_MAX as u32;
+        let place = self.tried.iter().position(|(tip, number, roll)| {
+            *tip == prev_hash && *number < job.number && in_time(roll)
+        })?;
+        self.tried.remove(place).map(|(_, _, roll)| roll)
+    }
+
+    fn submit(&mut self, job: &Job, roll: Roll, submitted: Submitted, out: &mut Vec<u8>) {
+        let share = client::Submit {
+            worker: &self.name,
+            job_id: &job.id,
+            extranonce2: &roll.extranonce2,
+            ntime: roll.ntime,
+            nonce: roll.nonce,
+            version_bits: self.rolls_version.then_some(roll.bits),
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        client::submit(out, id, &share);
+        self.outstanding.insert(id, submitted);
+        self.found.push((out.len() as u64, submitted));
+        if self.role == Role::Duplicator {
+            // The same share under the next id, to be sent later.
+            let mut line = Vec::new();
+            client::submit(&mut line, self.next_id, &share);
             self.next_id += 1;
-            let from = out.len();
-            client::submit(out, id, &share);
-            let submitted = Submitted { hash, kind, job: job.number };
-            self.outstanding.insert(id, submitted);
-            self.found.push((out.len() as u64, submitted));
-            if self.role == Role::Duplicator {
-                // The same share under the next id, to be sent later.
-                let mut line = Vec::new();
-                client::submit(&mut line, self.next_id, &share);
+            self.last = Some((id, line, submitted));
+        }
+        if self.role == Role::DeafFlooder {
+            for _ in 0..DEAF_FLOOD_SHARES {
+                client::submit(out, self.next_id, &share);
+                let again = Submitted { kind: Kind::Again, ..submitted };
+                self.outstanding.insert(self.next_id, again);
                 self.next_id += 1;
-                self.last = Some((id, line, submitted));
             }
-            debug_assert!(out.len() > from);
-            return;
+        }
+        if self.retries {
+            self.tried.truncate(TRIED_KEPT - 1);
+            self.tried.push_front((job.notify.prev_hash, job.number, roll));
         }
     }
 }

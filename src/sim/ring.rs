@@ -2,9 +2,11 @@
 //! its own (never against what a real ring promises), runs out of buffers, sends short, and checks
 //! that the shard keeps its side: one send in flight, none after close, every buffer given back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::resume_unwind;
+use std::rc::Rc;
 
 use shard::{AcceptEnd, Chunk, Completion, ConnId, ListenerIndex, ReceiveEnd, Ring};
 
@@ -62,6 +64,9 @@ pub struct SimRing {
     pub closed_without_reason: Vec<usize>,
     /// Shares that the shard has taken whole since the last look, each with its miner.
     pub taken: Vec<(usize, Submitted)>,
+    /// Shares that were read in the turn in which their link was reset, for the world that lies
+    /// about them.
+    pub forgotten: Rc<RefCell<BTreeSet<[u8; 32]>>>,
     /// The shard dies at the so-many-th completion that it takes from now on: a panic outside the
     /// fence, in the middle of a turn.
     pub dies_after: Option<u64>,
@@ -89,6 +94,7 @@ impl SimRing {
             violations: Vec::new(),
             closed_without_reason: Vec::new(),
             taken: Vec::new(),
+            forgotten: Rc::default(),
             dies_after: None,
             is_draining: false,
             random,
@@ -358,7 +364,9 @@ impl SimRing {
             return self.complete_later(Completion::Sent { conn, chunk, result: Err(EPIPE) });
         }
         let bytes = &chunk.bytes()[from..];
-        let mut count = bytes.len().min(link.room());
+        let endless = link.is_reader_stopped && self.sabotage == Some(Sabotage::EndlessSendBuffer);
+        let room = if endless { usize::MAX } else { link.room() };
+        let mut count = bytes.len().min(room);
         if count == 0 {
             link.pending = Some((chunk, from));
             link.pending_since = self.now;
@@ -459,6 +467,13 @@ impl Ring for SimRing {
         }
         if let Completion::Received { conn, ref buf } = completion {
             self.note_taken(conn, buf.0.len());
+        }
+        if let Completion::ReceiveEnded { conn, cause: ReceiveEnd::Failed(_) } = completion
+            && self.sabotage == Some(Sabotage::ForgottenWithReset)
+            && let Some(link) = self.by_conn.get(&conn).and_then(|id| self.links.get(id))
+        {
+            let of_miner = self.taken.iter().filter(|(miner, _)| *miner == link.miner);
+            self.forgotten.borrow_mut().extend(of_miner.map(|(_, share)| share.hash.0));
         }
         if let Completion::Closed { conn } = completion {
             self.by_conn.remove(&conn);

@@ -9,6 +9,8 @@ const ETIMEDOUT: i32 = 110;
 /// When the kernel gives up on a peer that acknowledges nothing (TCP_USER_TIMEOUT), shortened as
 /// the whole storm is.
 const PEER_TIMEOUT_US: u64 = 20 * SECOND;
+/// How far the node's clock jumps from the truth, in seconds.
+const CLOCK_OFF_MAX: u64 = 3_600;
 /// The longest stall of a shard.
 const STALL_US_MAX: u64 = 5 * SECOND;
 /// The longest clog, beyond what a slow reader is allowed.
@@ -25,7 +27,7 @@ impl World {
         }
     }
 
-    fn means(&self) -> [(u64, Event); 6] {
+    fn means(&self) -> [(u64, Event); 7] {
         let faults = &self.faults;
         [
             (faults.reset_us, Event::Reset),
@@ -34,6 +36,7 @@ impl World {
             (faults.stop_reader_us, Event::StopReader),
             (faults.stall_us, Event::Stall),
             (faults.death_us, Event::Death),
+            (faults.clock_us, Event::ClockJump),
         ]
     }
 
@@ -63,6 +66,11 @@ impl World {
             Event::StopReader => self.stop_one(),
             Event::Stall => self.stall_one(),
             Event::Death => self.kill_one(),
+            // The virtual clock is monotonic and the shards' alone; only the node knows the date.
+            Event::ClockJump => {
+                let seconds = self.random.within(0, 2 * CLOCK_OFF_MAX) as i64;
+                self.node.clock_off = seconds - CLOCK_OFF_MAX as i64;
+            }
             _ => {}
         }
         let kind = std::mem::discriminant(&event);
@@ -96,7 +104,12 @@ impl World {
 
     /// One more share, which the shard finds in one turn with the reset behind it.
     fn submit_last(&mut self, miner: usize, host: usize, link: LinkId) {
-        let bytes = if self.mining { self.miners[miner].mine(self.kernel) } else { Vec::new() };
+        let (sender, kernel) = (&mut self.miners[miner], self.kernel);
+        let bytes = match self.mining {
+            true if self.random.happens(500) => sender.mine_block(kernel),
+            true => sender.mine(kernel),
+            false => Vec::new(),
+        };
         if !bytes.is_empty() {
             self.write_shares(miner, host, link, &bytes);
         }

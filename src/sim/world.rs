@@ -82,6 +82,8 @@ pub struct Summary {
     pub panics: u64,
     /// Shards that died and began anew.
     pub deaths: u64,
+    /// Miners that were cut off because replies were queued for them without end.
+    pub floods_cut: u64,
     /// From the power cut to the moment at which the last miner mined again, in virtual µs; 0
     /// without a power cut.
     pub power_back_us: u64,
@@ -127,6 +129,8 @@ pub(crate) enum Event {
     /// Every healthy miner must have a job on this tip by now.
     TipDue(usize, u64),
     Mine(usize, LinkId),
+    /// This flood must be cut off by now.
+    FloodDue(usize, LinkId),
     Connect(usize),
     NodeAnswers(u64, SubmitResult),
     Reset,
@@ -137,6 +141,7 @@ pub(crate) enum Event {
     StartReader(usize, LinkId),
     Stall,
     Death,
+    ClockJump,
     PowerCut,
     Heal,
     LastTip,
@@ -293,6 +298,7 @@ impl World {
             Event::Refresh => self.refresh(),
             Event::TipDue(tip, adopted) => self.check_tip(tip, adopted),
             Event::Mine(miner, link) => self.mine(miner, link),
+            Event::FloodDue(host, link) => self.check_flood(host, link),
             Event::Connect(miner) => self.connect(miner),
             Event::NodeAnswers(id, result) => {
                 self.tell_coordinator(Input::Submitted { id, result });
@@ -321,6 +327,7 @@ impl World {
             connections: self.checker.connections,
             panics: self.checker.panics,
             deaths: self.checker.deaths,
+            floods_cut: self.checker.floods_cut,
             power_back_us: self.checker.power_back_us,
         }
     }
