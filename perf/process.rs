@@ -32,22 +32,23 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
 /// The processor's name and the hashing extensions it has, for the head of a table.
 #[must_use]
 pub fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?").to_owned()
-    };
-    let flags = field("flags");
-    let has = |flag: &str| flags.split(' ').any(|known| known == flag);
     let wanted = ["sha_ni", "avx2", "avx512f", "avx512vl", "vaes"];
-    let found: Vec<&str> = wanted.into_iter().filter(|flag| has(flag)).collect();
-    format!(
-        "{} (family {} model {}; {})",
-        field("model name"),
-        field("cpu family"),
-        field("model\t"),
-        found.join(" ")
-    )
+    let found: Vec<&str> = wanted.into_iter().filter(|flag| processor_has(flag)).collect();
+    let [name, family, model] = ["model name", "cpu family", "model\t"].map(processor_field);
+    format!("{name} (family {family} model {model}; {})", found.join(" "))
+}
+
+/// Whether the processor has an extension, by the kernel's word for it.
+#[must_use]
+pub fn processor_has(flag: &str) -> bool {
+    processor_field("flags").split(' ').any(|known| known == flag)
+}
+
+/// What the kernel says of the first processor under a name.
+fn processor_field(name: &str) -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?").to_owned()
 }
 
 /// The kernel's release, for the head of a table.

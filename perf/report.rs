@@ -50,6 +50,12 @@ impl LoadReport {
         self.server_cpu_ns as f64 / self.answered.max(1) as f64
     }
 
+    /// The bytes of one request, one reply and one job.
+    #[must_use]
+    pub fn bytes(&self) -> [u64; 3] {
+        [self.request_bytes, self.reply_bytes, self.job_bytes]
+    }
+
     /// How much of one core the server used, 1.0 being all of it.
     #[must_use]
     pub fn server_core(&self) -> f64 {

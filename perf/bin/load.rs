@@ -13,12 +13,13 @@
 //! line on standard input before measuring). It prints one JSON report.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use perf::process::Usage;
 use perf::report::LoadReport;
 use perf::traffic::{Heard, Miner};
 use perf::{process, sockets};
@@ -37,15 +38,29 @@ const WARM_UP: Duration = Duration::from_millis(700);
 const DUE_BATCH: usize = 64;
 /// A prime stride, so that due shares visit the connections in no order a server could like.
 const STRIDE: u64 = 7_919;
-/// Slots above this belong to no miner: the control connection of `echo-idle`.
-const CONTROL_EXTRA: usize = 1;
+/// What every wrong command line is answered with.
+const USAGE: &str = "usage: perf-load SERVER SERVER_PID MODE [key=value …]";
 
 struct Options {
     server: SocketAddr,
     pid: u32,
     echo: bool,
-    mode: String,
-    keys: BTreeMap<String, u64>,
+    mode: Mode,
+    connections: u32,
+    first: u32,
+    seconds: u64,
+    rate: u64,
+    request_bytes: usize,
+    storm: bool,
+    trigger: bool,
+    hold: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Closed,
+    Open,
+    Idle,
 }
 
 struct Conn {
@@ -63,21 +78,22 @@ struct Conn {
 struct Load {
     options: Options,
     ring: Ring,
+    /// The miners, then the control connection of `echo-idle`, if there is one.
     conns: Vec<Conn>,
     pool: Vec<Vec<u8>>,
     started: Instant,
     ready: usize,
-    closed: u64,
-    closed_loop: bool,
-    measuring: bool,
+    window: Option<Window>,
     latency_ns: Histogram<u64>,
-    answered: u64,
-    refused: u64,
-    request_bytes: u64,
-    reply_bytes: u64,
-    job_bytes: u64,
     fan_out: FanOut,
     report: LoadReport,
+}
+
+/// What the clocks showed when the measured window opened.
+struct Window {
+    since: Instant,
+    own_cpu_ns: u64,
+    server_cpu_ns: u64,
 }
 
 /// The job now going out, seen from the miners.
@@ -91,27 +107,24 @@ struct FanOut {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse()?;
-    let mut load = Load::new(options)?;
-    let before = process::usage(load.options.pid).unwrap_or_default();
+    let mut load = Load::new(Options::parse()?)?;
+    let before = load.server_usage();
     load.ramp()?;
-    if load.key("storm", 0) == 1 {
+    if load.options.storm {
         load.reset_all()?;
         load.ramp()?;
     }
     load.settle(Duration::from_millis(1_500))?;
-    if load.key("hold", 0) == 1 {
+    if load.options.hold {
         println!("ready");
         std::io::stdin().read_line(&mut String::new())?;
     }
-    match load.options.mode.as_str() {
-        "closed" => load.run_closed()?,
-        "open" => load.run_open()?,
-        "idle" => load.run_idle()?,
-        other => return Err(format!("no such mode: {other}").into()),
+    match load.options.mode {
+        Mode::Closed => load.run_closed()?,
+        Mode::Open => load.run_open()?,
+        Mode::Idle => load.run_idle()?,
     }
-    let after = process::usage(load.options.pid).unwrap_or_default();
-    let growth = after.resident_bytes as i64 - before.resident_bytes as i64;
+    let growth = load.server_usage().resident_bytes as i64 - before.resident_bytes as i64;
     load.report.server_growth_bytes = growth;
     println!("{}", serde_json::to_string(&load.finish())?);
     Ok(())
@@ -120,18 +133,47 @@ fn main() -> Result<(), Box<dyn Error>> {
 impl Options {
     fn parse() -> Result<Options, Box<dyn Error>> {
         let mut arguments = std::env::args().skip(1);
-        let usage = "usage: perf-load SERVER SERVER_PID MODE [key=value …]";
-        let server = arguments.next().ok_or(usage)?.parse()?;
-        let pid = arguments.next().ok_or(usage)?.parse()?;
-        let mode = arguments.next().ok_or(usage)?;
-        let mut keys = BTreeMap::new();
+        let server = arguments.next().ok_or(USAGE)?.parse()?;
+        let pid = arguments.next().ok_or(USAGE)?.parse()?;
+        let mode = arguments.next().ok_or(USAGE)?;
+        let (echo, mode) = match mode.strip_prefix("echo-") {
+            Some(mode) => (true, mode),
+            None => (false, mode.as_str()),
+        };
+        let mode = match mode {
+            "closed" => Mode::Closed,
+            "open" => Mode::Open,
+            "idle" => Mode::Idle,
+            other => return Err(format!("no such mode: {other}").into()),
+        };
+        let mut options = Options {
+            server,
+            pid,
+            echo,
+            mode,
+            connections: 100,
+            first: 0,
+            seconds: 3,
+            rate: 5_000,
+            request_bytes: 150,
+            storm: false,
+            trigger: false,
+            hold: false,
+        };
         for argument in arguments {
-            let (key, value) = argument.split_once('=').ok_or(usage)?;
-            keys.insert(key.to_owned(), value.parse()?);
+            match argument.split_once('=').ok_or(USAGE)? {
+                ("connections", value) => options.connections = value.parse()?,
+                ("first", value) => options.first = value.parse()?,
+                ("seconds", value) => options.seconds = value.parse()?,
+                ("rate", value) => options.rate = value.parse()?,
+                ("request", value) => options.request_bytes = value.parse()?,
+                ("storm", value) => options.storm = value == "1",
+                ("trigger", value) => options.trigger = value == "1",
+                ("hold", value) => options.hold = value == "1",
+                _ => return Err(USAGE.into()),
+            }
         }
-        let echo = mode.starts_with("echo-");
-        let mode = mode.trim_start_matches("echo-").to_owned();
-        Ok(Options { server, pid, echo, mode, keys })
+        Ok(options)
     }
 }
 
@@ -139,28 +181,22 @@ impl Load {
     fn new(options: Options) -> Result<Load, Box<dyn Error>> {
         let setup = Setup { gather: false, ..Setup::default() };
         Ok(Load {
-            closed_loop: options.mode == "closed",
             options,
             ring: Ring::new(setup)?,
             conns: Vec::new(),
             pool: Vec::new(),
             started: Instant::now(),
             ready: 0,
-            closed: 0,
-            measuring: false,
+            window: None,
             latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?,
-            answered: 0,
-            refused: 0,
-            request_bytes: 0,
-            reply_bytes: 0,
-            job_bytes: 0,
             fan_out: FanOut::default(),
             report: LoadReport::default(),
         })
     }
 
-    fn key(&self, key: &str, default: u64) -> u64 {
-        self.options.keys.get(key).copied().unwrap_or(default)
+    /// Zero of everything once the server is gone: what its end was, its connections tell.
+    fn server_usage(&self) -> Usage {
+        process::usage(self.options.pid).unwrap_or_default()
     }
 
     fn now_ns(&self) -> u64 {
@@ -169,21 +205,12 @@ impl Load {
 
     /// Connects every miner and waits until each has work.
     fn ramp(&mut self) -> Result<(), Box<dyn Error>> {
-        let connections = self.key("connections", 100) as u32;
-        let first = self.key("first", 0) as u32;
+        let Options { connections, first, echo, .. } = self.options;
         let start = Instant::now();
         for number in 0..connections {
-            let fd = sockets::connect(self.options.server, first + number)?;
             let slot = number as usize;
-            let generation = self.conns.get(slot).map_or(1, |conn| conn.generation + 1);
-            let conn = Conn::new(first + number, generation);
-            if slot < self.conns.len() {
-                self.conns[slot] = conn;
-            } else {
-                self.conns.push(conn);
-            }
-            self.ring.adopt_fd(fd, ConnId { slot: number, generation });
-            if self.options.echo {
+            self.connect(slot, first + number)?;
+            if echo {
                 self.conns[slot].ready = true;
                 self.ready += 1;
             } else {
@@ -192,13 +219,13 @@ impl Load {
                 self.flush(slot);
             }
             if number % CONNECTS_PER_TURN == 0 {
-                self.turn(Some(Duration::ZERO))?;
+                self.turn(Duration::ZERO)?;
             }
         }
         while self.ready < connections as usize {
-            self.turn(Some(Duration::from_millis(100)))?;
+            self.turn(Duration::from_millis(100))?;
             if start.elapsed() > Duration::from_secs(RAMP_SECONDS_MAX) {
-                let (ready, closed) = (self.ready, self.closed);
+                let (ready, closed) = (self.ready, self.report.closed);
                 return Err(format!("only {ready} of {connections} ready, {closed} closed").into());
             }
         }
@@ -207,12 +234,28 @@ impl Load {
         Ok(())
     }
 
+    /// Puts a new connection into a slot, which is the next one or held an earlier connection.
+    fn connect(&mut self, slot: usize, number: u32) -> Result<(), Box<dyn Error>> {
+        let fd = sockets::connect(self.options.server, number)?;
+        let generation = self.conns.get(slot).map_or(1, |conn| conn.generation + 1);
+        let conn = Conn::new(number, generation);
+        match self.conns.get_mut(slot) {
+            Some(earlier) => *earlier = conn,
+            None => self.conns.push(conn),
+        }
+        self.ring.adopt_fd(fd, self.id(slot));
+        Ok(())
+    }
+
+    fn id(&self, slot: usize) -> ConnId {
+        ConnId { slot: slot as u32, generation: self.conns[slot].generation }
+    }
+
     /// Resets every connection at once, as a power cut does.
     fn reset_all(&mut self) -> Result<(), Box<dyn Error>> {
         for slot in 0..self.conns.len() {
-            let conn = &mut self.conns[slot];
-            conn.open = false;
-            self.ring.close(ConnId { slot: slot as u32, generation: conn.generation });
+            self.conns[slot].open = false;
+            self.ring.close(self.id(slot));
         }
         self.ready = 0;
         let mut left = self.conns.len();
@@ -229,45 +272,33 @@ impl Load {
         Ok(())
     }
 
+    /// Answers what comes for so long.
     fn settle(&mut self, time: Duration) -> Result<(), Box<dyn Error>> {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            self.turn(Some(Duration::from_millis(20)))?;
+            self.turn(Duration::from_millis(20))?;
         }
         Ok(())
     }
 
+    /// The answers send the next shares.
     fn run_closed(&mut self) -> Result<(), Box<dyn Error>> {
         for slot in 0..self.conns.len() {
             self.share(slot, self.now_ns());
         }
-        self.settle_loop(WARM_UP, Some(Duration::from_millis(100)))?;
-        let seconds = Duration::from_secs(self.key("seconds", 3));
+        self.settle(WARM_UP)?;
         self.open_window();
-        self.settle_loop(seconds, Some(Duration::from_millis(100)))?;
+        self.settle(Duration::from_secs(self.options.seconds))?;
         self.close_window();
-        Ok(())
-    }
-
-    fn settle_loop(
-        &mut self,
-        time: Duration,
-        wait: Option<Duration>,
-    ) -> Result<(), Box<dyn Error>> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            self.turn(wait)?;
-        }
         Ok(())
     }
 
     /// Share `k` is due at `k / rate`, whether the server keeps up or not.
     fn run_open(&mut self) -> Result<(), Box<dyn Error>> {
-        let rate = self.key("rate", 5_000) as f64;
-        let seconds = self.key("seconds", 3) as f64;
+        let rate = self.options.rate as f64;
         let start_ns = self.now_ns();
         let warm_ns = start_ns + WARM_UP.as_nanos() as u64;
-        let end_ns = warm_ns + (seconds * 1e9) as u64;
+        let end_ns = warm_ns + self.options.seconds * 1_000_000_000;
         let mut number = 0_u64;
         let mut number_at_window = 0;
         loop {
@@ -275,7 +306,7 @@ impl Load {
             if now_ns >= end_ns {
                 break;
             }
-            if !self.measuring && now_ns >= warm_ns {
+            if self.window.is_none() && now_ns >= warm_ns {
                 number_at_window = number;
                 self.open_window();
             }
@@ -289,7 +320,7 @@ impl Load {
                 number += 1;
             }
             // Spinning keeps the wake-ups of the generator off the server's account.
-            self.turn(Some(Duration::ZERO))?;
+            self.turn(Duration::ZERO)?;
         }
         self.close_window();
         self.report.due = number - number_at_window;
@@ -298,17 +329,14 @@ impl Load {
 
     fn run_idle(&mut self) -> Result<(), Box<dyn Error>> {
         self.open_window();
-        let control = self.key("trigger", 0) == 1;
-        let slot = self.conns.len();
-        if control {
-            let fd = sockets::connect(self.options.server, slot as u32)?;
-            self.conns.push(Conn::new(slot as u32, 1));
-            self.ring.adopt_fd(fd, ConnId { slot: slot as u32, generation: 1 });
+        let control = self.conns.len();
+        if self.options.trigger {
+            self.connect(control, control as u32)?;
         }
-        for _ in 0..self.key("seconds", 3) {
-            if control {
-                self.conns[slot].outbox.extend_from_slice(b"B\n");
-                self.flush(slot);
+        for _ in 0..self.options.seconds {
+            if self.options.trigger {
+                self.conns[control].outbox.extend_from_slice(b"B\n");
+                self.flush(control);
             }
             self.settle(Duration::from_secs(1))?;
         }
@@ -317,53 +345,46 @@ impl Load {
     }
 
     fn open_window(&mut self) {
-        (self.measuring, self.answered, self.refused) = (true, 0, 0);
+        (self.report.answered, self.report.refused) = (0, 0);
         self.latency_ns.clear();
-        let own = process::usage(std::process::id()).unwrap_or_default();
-        let server = process::usage(self.options.pid).unwrap_or_default();
-        self.report.generator_cpu_ns = own.cpu_ns;
-        self.report.server_cpu_ns = server.cpu_ns;
-        self.report.window_us = self.started.elapsed().as_micros() as u64;
+        self.window = Some(Window {
+            own_cpu_ns: process::usage(std::process::id()).unwrap_or_default().cpu_ns,
+            server_cpu_ns: self.server_usage().cpu_ns,
+            since: Instant::now(),
+        });
     }
 
     fn close_window(&mut self) {
+        let Some(window) = self.window.take() else { return };
+        let server_cpu_ns = self.server_usage().cpu_ns;
+        let own_cpu_ns = process::usage(std::process::id()).unwrap_or_default().cpu_ns;
         let report = &mut self.report;
-        let server = process::usage(self.options.pid).unwrap_or_default();
-        let own = process::usage(std::process::id()).unwrap_or_default();
-        report.window_us = self.started.elapsed().as_micros() as u64 - report.window_us;
-        report.server_cpu_ns = server.cpu_ns.saturating_sub(report.server_cpu_ns);
-        report.generator_cpu_ns = own.cpu_ns.saturating_sub(report.generator_cpu_ns);
-        (report.answered, report.refused) = (self.answered, self.refused);
-        self.measuring = false;
+        report.window_us = window.since.elapsed().as_micros() as u64;
+        report.server_cpu_ns = server_cpu_ns.saturating_sub(window.server_cpu_ns);
+        report.generator_cpu_ns = own_cpu_ns.saturating_sub(window.own_cpu_ns);
     }
 
     fn finish(mut self) -> LoadReport {
-        let us = |ns: u64| ns / 1_000;
-        self.report.p50_us = us(self.latency_ns.value_at_quantile(0.5));
-        self.report.p99_us = us(self.latency_ns.value_at_quantile(0.99));
-        self.report.max_us = us(self.latency_ns.max());
-        self.report.closed = self.closed;
-        self.report.request_bytes = self.request_bytes;
-        self.report.reply_bytes = self.reply_bytes;
-        self.report.job_bytes = self.job_bytes;
+        self.report.p50_us = self.latency_ns.value_at_quantile(0.5) / 1_000;
+        self.report.p99_us = self.latency_ns.value_at_quantile(0.99) / 1_000;
+        self.report.max_us = self.latency_ns.max() / 1_000;
         self.report
     }
 
     /// Sends one more share, or one more line to an echo.
     fn share(&mut self, slot: usize, at_ns: u64) {
-        let request = self.key("request", 150) as usize;
         let conn = &mut self.conns[slot];
         if !conn.open {
             return;
         }
         let before = conn.outbox.len();
         if self.options.echo {
-            conn.outbox.resize(before + request - 1, b'x');
+            conn.outbox.resize(before + self.options.request_bytes - 1, b'x');
             conn.outbox.push(b'\n');
         } else {
             conn.miner.write_share(&mut conn.outbox);
         }
-        self.request_bytes = (conn.outbox.len() - before) as u64;
+        self.report.request_bytes = (conn.outbox.len() - before) as u64;
         conn.waiting.push_back(at_ns);
         self.flush(slot);
     }
@@ -376,34 +397,24 @@ impl Load {
         let spare = self.pool.pop().unwrap_or_default();
         let bytes = std::mem::replace(&mut conn.outbox, spare);
         conn.sending = true;
-        let id = ConnId { slot: slot as u32, generation: conn.generation };
-        self.ring.send(id, Chunk::Own(bytes), 0);
+        self.ring.send(self.id(slot), Chunk::Own(bytes), 0);
     }
 
-    fn turn(&mut self, wait: Option<Duration>) -> Result<(), Box<dyn Error>> {
-        self.ring.wait(wait, None)?;
+    /// Waits so long for something to come, and answers all that came.
+    fn turn(&mut self, wait: Duration) -> Result<(), Box<dyn Error>> {
+        self.ring.wait(Some(wait), None)?;
         let now_ns = self.now_ns();
         while let Some(completion) = self.ring.next() {
             match completion {
                 Completion::Received { conn, mut buf } => {
                     let slot = conn.slot as usize;
-                    // Taken out, so that the bytes on loan and the miners can be used together.
+                    // Taken out, so that its bytes and the miners can be used together.
                     let mut lines = std::mem::take(&mut self.conns[slot].partial);
-                    let bytes = self.ring.bytes(&mut buf);
-                    if lines.is_empty() && bytes.last() == Some(&b'\n') {
-                        lines.extend_from_slice(bytes);
-                        self.ring.give(buf);
-                        self.hear_lines(slot, &lines, now_ns);
-                        lines.clear();
-                    } else {
-                        lines.extend_from_slice(bytes);
-                        self.ring.give(buf);
-                        let whole = lines.iter().rposition(|byte| *byte == b'\n');
-                        if let Some(end) = whole.map(|at| at + 1) {
-                            self.hear_lines(slot, &lines[..end], now_ns);
-                            lines.drain(..end);
-                        }
-                    }
+                    lines.extend_from_slice(self.ring.bytes(&mut buf));
+                    self.ring.give(buf);
+                    let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                    self.hear_lines(slot, &lines[..end], now_ns);
+                    lines.drain(..end);
                     self.conns[slot].partial = lines;
                     self.flush(slot);
                 }
@@ -420,7 +431,7 @@ impl Load {
                 }
                 Completion::ReceiveEnded { conn, .. } => {
                     self.conns[conn.slot as usize].open = false;
-                    self.closed += 1;
+                    self.report.closed += 1;
                     self.ring.close(conn);
                 }
                 _ => {}
@@ -450,53 +461,47 @@ impl Load {
     }
 
     fn answer(&mut self, slot: usize, accepted: bool, size: u64, now_ns: u64) {
-        self.answered += 1;
-        self.refused += u64::from(!accepted);
-        self.reply_bytes = size;
+        self.report.answered += 1;
+        self.report.refused += u64::from(!accepted);
+        self.report.reply_bytes = size;
         if let Some(since_ns) = self.conns[slot].waiting.pop_front() {
             self.latency_ns.saturating_record(now_ns.saturating_sub(since_ns));
         }
-        if self.closed_loop {
+        if self.options.mode == Mode::Closed {
             self.share(slot, now_ns);
         }
     }
 
     fn job(&mut self, slot: usize, size: u64, now_ns: u64) {
-        self.job_bytes = size;
+        self.report.job_bytes = size;
         let conn = &mut self.conns[slot];
         if !conn.ready {
             conn.ready = true;
             self.ready += 1;
             return;
         }
-        if !self.measuring {
+        if self.window.is_none() {
             return;
         }
-        let miners = self.conns.len() - usize::from(self.key("trigger", 0) == 1) * CONTROL_EXTRA;
+        let miners = self.options.connections as usize;
         let key = self.conns[slot].miner.job_key();
-        if self.fan_out.heard == miners && (self.options.echo || self.fan_out.key != key) {
-            self.fan_out.heard = 0;
-        }
-        if self.fan_out.heard == 0 || self.fan_out.key != key {
-            let server = process::usage(self.options.pid).unwrap_or_default();
-            let key = key.to_owned();
-            self.fan_out = FanOut { key, heard: 0, first_ns: now_ns, cpu_before_ns: server.cpu_ns };
-        }
-        if self.fan_out.heard < miners {
-            self.fan_out.heard += 1;
-            self.close_fan_out(miners);
-        }
-    }
-
-    fn close_fan_out(&mut self, miners: usize) {
-        if self.fan_out.heard < miners {
+        let same = self.fan_out.key == key;
+        let complete = self.fan_out.heard == miners;
+        // An echo's jobs have no ids: behind a complete one comes the next.
+        if complete && same && !self.options.echo {
             return;
         }
-        let now_ns = self.now_ns();
-        self.report.fan_out_us.push((now_ns - self.fan_out.first_ns) / 1_000);
-        let server = process::usage(self.options.pid).unwrap_or_default();
-        let cpu_ns = server.cpu_ns.saturating_sub(self.fan_out.cpu_before_ns);
-        self.report.fan_out_cpu_ns.push(cpu_ns);
+        if complete || !same || self.fan_out.heard == 0 {
+            let (key, cpu_before_ns) = (key.to_owned(), self.server_usage().cpu_ns);
+            self.fan_out = FanOut { key, heard: 0, first_ns: now_ns, cpu_before_ns };
+        }
+        self.fan_out.heard += 1;
+        if self.fan_out.heard == miners {
+            // The time first: reading the CPU takes a while.
+            self.report.fan_out_us.push((self.now_ns() - self.fan_out.first_ns) / 1_000);
+            let cpu_ns = self.server_usage().cpu_ns;
+            self.report.fan_out_cpu_ns.push(cpu_ns.saturating_sub(self.fan_out.cpu_before_ns));
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use perf::process;
 use perf::report::{LoadReport, Spread};
 use serde::Serialize;
 
@@ -19,9 +20,12 @@ const GENERATOR_CORE: &str = "1";
 const CONNECTIONS_PER_GENERATOR: u64 = 10_000;
 /// Bytes of a submit, its reply and a job, until headframe was seen to carry others: the table says
 /// what each row carried.
-const REQUEST_BYTES: u64 = 115;
-const REPLY_BYTES: u64 = 43;
-const JOB_BYTES: u64 = 1_231;
+const USUAL_BYTES: [u64; 3] = [115, 43, 1_231];
+/// Seconds between new tips where jobs are measured, and where none may come into a round.
+const TIPS_SECONDS: u32 = 2;
+const NO_TIPS_SECONDS: u32 = 3_600;
+/// Seconds between the new tips of the peer's template source.
+const PEER_TIPS_SECONDS: u64 = 3;
 /// The peer is not asked for more than it was built for.
 const PEER_CONNECTIONS_MAX: u64 = 10_000;
 /// A generator above this share of its core may itself be what limited a closed loop.
@@ -129,29 +133,30 @@ pub(crate) fn all(plan: &Plan) -> Vec<Scenario> {
         compared("new job", Load::FanOut, &[10_000], peer),
         compared("reconnect storm", Load::Storm, &[10_000], peer),
     ];
-    let of = |name: &str, load, entries| Scenario { name: name.to_owned(), load, entries };
-    scenarios.push(of("hosts, closed loop", Load::Closed, hosts()));
-    scenarios.push(of("hosts, open loop, 20,000/s", Load::Open(20_000), hosts()));
-    scenarios.push(of("kernels, closed loop", Load::Closed, kernels()));
-    scenarios.push(of("allocators, closed loop", Load::Closed, allocators()));
+    let mut add = |name: &str, load, entries| {
+        scenarios.push(Scenario { name: name.to_owned(), load, entries });
+    };
+    add("hosts, closed loop", Load::Closed, hosts());
+    add("hosts, open loop, 20,000/s", Load::Open(20_000), hosts());
+    add("kernels, closed loop", Load::Closed, kernels());
+    add("allocators, closed loop", Load::Closed, allocators());
     scenarios
 }
 
-/// Headframe with these lines in `[shards]`.
+/// One shard of headframe, as `cargo build` makes it, with these lines in `[shards]`.
 fn headframe(shards: &str, block_seconds: u32) -> Kind {
-    let shards = format!("count = 1\n{shards}");
-    Kind::Headframe { program: "headframe", shards, block_seconds }
+    Kind::Headframe { program: "headframe", shards: shards.to_owned(), block_seconds }
 }
 
 fn compared(name: &str, load: Load, connections: &[u64], peer: bool) -> Scenario {
-    let block_seconds = if matches!(load, Load::FanOut) { 2 } else { 3_600 };
+    let fan_out = matches!(load, Load::FanOut);
+    let block_seconds = if fan_out { TIPS_SECONDS } else { NO_TIPS_SECONDS };
     let mut entries = Vec::new();
     for connections in connections.iter().copied() {
         let mut add = |server: &str, kind| {
             entries.push(Entry { server: server.to_owned(), kind, connections });
         };
-        let bytes = [REQUEST_BYTES, REPLY_BYTES, JOB_BYTES];
-        add("echo floor", Kind::Echo { gather: true, bytes });
+        add("echo floor", Kind::Echo { bytes: USUAL_BYTES });
         add("headframe", headframe("", block_seconds));
         if peer && connections <= PEER_CONNECTIONS_MAX {
             add("translator_sv2", Kind::Translator);
@@ -166,15 +171,14 @@ fn hosts() -> Vec<Entry> {
         for gather in [true, false] {
             let shards = format!("host = \"{host}\"\ngather = {gather}");
             let server = format!("{host}, {}", if gather { "gathering" } else { "plain wait" });
-            entries.push(Entry { server, kind: headframe(&shards, 3_600), connections: 10_000 });
+            let kind = headframe(&shards, NO_TIPS_SECONDS);
+            entries.push(Entry { server, kind, connections: 10_000 });
         }
     }
     entries
 }
 
 fn kernels() -> Vec<Entry> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag: &str| text.split([' ', '\n']).any(|word| word == flag);
     let known = [
         ("auto", ""),
         ("sha-ni", "sha_ni"),
@@ -184,10 +188,11 @@ fn kernels() -> Vec<Entry> {
         ("ring", ""),
         ("scalar", ""),
     ];
-    let usable = known.into_iter().filter(|(_, flag)| flag.is_empty() || has(flag));
+    let usable =
+        known.into_iter().filter(|(_, flag)| flag.is_empty() || process::processor_has(flag));
     let entry = |(kernel, _): (&str, &str)| Entry {
         server: format!("kernel {kernel}"),
-        kind: headframe(&format!("kernel = \"{kernel}\""), 3_600),
+        kind: headframe(&format!("kernel = \"{kernel}\""), NO_TIPS_SECONDS),
         connections: 1_000,
     };
     usable.map(entry).collect()
@@ -197,10 +202,25 @@ fn allocators() -> Vec<Entry> {
     let programs = [("mimalloc", "headframe"), ("the system's", "headframe-system-allocator")];
     let entry = |(server, program): (&str, &'static str)| Entry {
         server: server.to_owned(),
-        kind: Kind::Headframe { program, shards: "count = 1".to_owned(), block_seconds: 3_600 },
+        kind: Kind::Headframe { program, shards: String::new(), block_seconds: NO_TIPS_SECONDS },
         connections: 10_000,
     };
     programs.into_iter().map(entry).collect()
+}
+
+/// A running load generator, by its standard streams.
+struct Generator {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Generator {
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
 }
 
 impl Scenario {
@@ -216,16 +236,15 @@ impl Scenario {
     /// When a server or a generator does not start.
     pub(crate) fn run(&self, plan: &Plan) -> Result<Vec<Row>, Box<dyn Error>> {
         let mut reports: Vec<Vec<LoadReport>> = vec![Vec::new(); self.entries.len()];
+        let mut seen = None;
         for _ in 0..plan.rounds {
-            let mut seen = None;
             for (index, entry) in self.entries.iter().enumerate() {
                 let kind = entry.kind.with_bytes(seen);
                 match self.round(plan, &kind, entry.connections) {
                     Ok(report) => {
                         // The next floor is given the bytes that headframe was seen to carry.
                         if matches!(kind, Kind::Headframe { .. }) {
-                            seen =
-                                Some([report.request_bytes, report.reply_bytes, report.job_bytes]);
+                            seen = Some(report.bytes());
                         }
                         reports[index].push(report);
                     }
@@ -243,40 +262,31 @@ impl Scenario {
         kind: &Kind,
         connections: u64,
     ) -> Result<LoadReport, Box<dyn Error>> {
-        let none = PathBuf::new();
-        let mut server = Server::start(kind, plan.peer.as_ref().unwrap_or(&none))?;
-        let generators = connections.div_ceil(CONNECTIONS_PER_GENERATOR);
-        let mut children = Vec::new();
-        for number in 0..generators {
-            let first = connections * number / generators;
-            let part = first..connections * (number + 1) / generators;
-            let mut child = self.generator(plan, kind, &server, part, generators)?;
-            let output = child.stdout.take().ok_or("a generator without output")?;
-            children.push((child, BufReader::new(output)));
-        }
-        for (child, output) in &mut children {
-            let mut line = String::new();
-            output.read_line(&mut line)?;
-            if line.trim() != "ready" {
-                let _ = child.wait();
+        let mut server = Server::start(kind, plan.peer.as_deref())?;
+        let count = connections.div_ceil(CONNECTIONS_PER_GENERATOR);
+        let parts = (0..count).map(|at| connections * at / count..connections * (at + 1) / count);
+        let generators = parts.map(|part| self.generator(plan, kind, &server, part, count));
+        let mut generators = generators.collect::<Result<Vec<_>, _>>()?;
+        for generator in &mut generators {
+            if generator.line()? != "ready" {
+                let _ = generator.child.wait();
                 return Err("the generator found no work".into());
             }
         }
-        for (child, _) in &mut children {
-            child.stdin.as_mut().ok_or("a generator without input")?.write_all(b"go\n")?;
+        for generator in &mut generators {
+            generator.input.write_all(b"go\n")?;
         }
         if matches!(self.load, Load::FanOut) && *kind == Kind::Translator {
-            for _ in 0..self.seconds(plan) / 3 {
-                std::thread::sleep(Duration::from_secs(3));
+            for _ in 0..self.seconds(plan) / PEER_TIPS_SECONDS {
+                std::thread::sleep(Duration::from_secs(PEER_TIPS_SECONDS));
                 server.new_tip();
             }
         }
         let mut reports = Vec::new();
-        for (mut child, mut output) in children {
-            let mut line = String::new();
-            output.read_line(&mut line)?;
-            child.wait()?;
-            reports.push(serde_json::from_str::<LoadReport>(&line)?);
+        for generator in &mut generators {
+            let report = generator.line()?;
+            generator.child.wait()?;
+            reports.push(serde_json::from_str::<LoadReport>(&report)?);
         }
         Ok(merge(reports))
     }
@@ -297,8 +307,8 @@ impl Scenario {
         kind: &Kind,
         server: &Server,
         part: Range<u64>,
-        generators: u64,
-    ) -> Result<Child, Box<dyn Error>> {
+        count: u64,
+    ) -> Result<Generator, Box<dyn Error>> {
         let echo = matches!(kind, Kind::Echo { .. });
         let mode = match self.load {
             Load::Closed => "closed",
@@ -316,7 +326,7 @@ impl Scenario {
             command.arg(format!("request={}", bytes[0]));
         }
         if let Load::Open(rate) = self.load {
-            command.arg(format!("rate={}", rate / generators));
+            command.arg(format!("rate={}", rate / count));
         }
         if echo && matches!(self.load, Load::FanOut) {
             command.arg("trigger=1");
@@ -324,12 +334,14 @@ impl Scenario {
         if matches!(self.load, Load::Storm) {
             command.arg("storm=1");
         }
-        Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().ok_or("a generator without input")?;
+        let output = child.stdout.take().ok_or("a generator without output")?;
+        Ok(Generator { child, input, output: BufReader::new(output) })
     }
 
     fn row(&self, entry: &Entry, reports: &[LoadReport]) -> Row {
         let spread = |value: fn(&LoadReport) -> f64| Spread::of(reports.iter().map(value));
-        let each = |us: u64| us as f64;
         let fan_out = reports.iter().flat_map(|report| &report.fan_out_us);
         let fan_out_cpu = reports.iter().flat_map(|report| &report.fan_out_cpu_ns);
         let connections = entry.connections as f64;
@@ -347,13 +359,13 @@ impl Scenario {
             server_core: spread(LoadReport::server_core),
             generator_core: spread(LoadReport::generator_core),
             ramp_ms: spread(|report| report.ramp_us as f64 / 1e3),
-            fan_out_ms: Spread::of(fan_out.map(|us| each(*us) / 1e3)),
-            fan_out_cpu_us: Spread::of(fan_out_cpu.map(|ns| each(*ns) / 1e3 / connections)),
+            fan_out_ms: Spread::of(fan_out.map(|us| *us as f64 / 1e3)),
+            fan_out_cpu_us: Spread::of(fan_out_cpu.map(|ns| *ns as f64 / 1e3 / connections)),
             bytes_per_connection: Spread::of(
                 reports.iter().map(|report| report.server_growth_bytes as f64 / connections),
             ),
             refused: reports.iter().map(|report| report.refused).sum(),
-            bytes: [last.request_bytes, last.reply_bytes, last.job_bytes],
+            bytes: last.bytes(),
             invalid: self.fault(&entry.kind, reports),
         }
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,10 @@ const MAINNET_DIFFICULTY: f64 = 1e14;
 pub(crate) enum Kind {
     /// The bare ring with the same bytes.
     Echo {
-        /// Whether it lets followers gather.
-        gather: bool,
         /// Bytes of one request, one reply and one job.
         bytes: [u64; 3],
     },
-    /// Headframe with these extra lines in `[shards]`.
+    /// One shard of headframe with these extra lines in `[shards]`.
     Headframe {
         /// The program's name: builds differ.
         program: &'static str,
@@ -43,9 +41,9 @@ impl Kind {
     /// An echo with other bytes, where any were seen; everything else as it is.
     pub(crate) fn with_bytes(&self, seen: Option<[u64; 3]>) -> Kind {
         match (self, seen) {
-            (Kind::Echo { gather, bytes }, Some(seen)) => {
+            (Kind::Echo { bytes }, Some(seen)) => {
                 let bytes = [0, 1, 2].map(|at| if seen[at] > 0 { seen[at] } else { bytes[at] });
-                Kind::Echo { gather: *gather, bytes }
+                Kind::Echo { bytes }
             }
             _ => self.clone(),
         }
@@ -59,7 +57,7 @@ pub(crate) struct Server {
     /// The process whose CPU and memory count.
     pub(crate) pid: u32,
     children: Vec<Child>,
-    tips: Option<std::process::ChildStdin>,
+    tips: Option<ChildStdin>,
     folder: PathBuf,
 }
 
@@ -68,20 +66,17 @@ impl Server {
     ///
     /// # Errors
     /// When a program is missing or does not come up.
-    pub(crate) fn start(kind: &Kind, peers: &Path) -> Result<Server, Box<dyn Error>> {
+    pub(crate) fn start(kind: &Kind, peers: Option<&Path>) -> Result<Server, Box<dyn Error>> {
         let folder = std::env::temp_dir().join(format!("headframe-perf-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
-        let server = match kind {
-            Kind::Echo { gather, bytes: [_, reply, job] } => {
-                start_echo(folder, *gather, *reply, *job)?
-            }
+        match kind {
+            Kind::Echo { bytes: [_, reply, job] } => start_echo(folder, *reply, *job),
             Kind::Headframe { program, shards, block_seconds } => {
-                start_headframe(folder, program, shards, *block_seconds)?
+                start_headframe(folder, program, shards, *block_seconds)
             }
-            Kind::Translator => start_translator(folder, peers)?,
-        };
-        Ok(server)
+            Kind::Translator => start_translator(folder, peers.ok_or("the peer is not built")?),
+        }
     }
 
     /// Makes the peer's template source announce a new previous hash.
@@ -104,7 +99,7 @@ impl Drop for Server {
     }
 }
 
-/// The folder of the programs built beside this one.
+/// The path of a program that was built beside this one.
 #[must_use]
 pub(crate) fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
@@ -134,18 +129,10 @@ fn free_port() -> Result<u16, Box<dyn Error>> {
     }
 }
 
-fn start_echo(
-    folder: PathBuf,
-    gather: bool,
-    reply_bytes: u64,
-    job_bytes: u64,
-) -> Result<Server, Box<dyn Error>> {
+fn start_echo(folder: PathBuf, reply_bytes: u64, job_bytes: u64) -> Result<Server, Box<dyn Error>> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let mut command = pinned(&program("perf-echo"));
     command.args([address.to_string(), reply_bytes.to_string(), job_bytes.to_string()]);
-    if !gather {
-        command.arg("plain");
-    }
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     let output = child.stdout.take().ok_or("no output")?;
@@ -165,7 +152,8 @@ fn start_headframe(
     let state = folder.join("state");
     let config = format!(
         "[listen]\naddress = [\"{address}\"]\n[state]\ndirectory = {state:?}\n\
-         [shards]\n{shards}\n[difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
+         [shards]\ncount = 1\n{shards}\n\
+         [difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
          [node]\nsimulated = true\n[node.simulation]\ndifficulty = {MAINNET_DIFFICULTY:e}\n\
          block_seconds = {block_seconds}\nspacing = \"fixed\"\ntransactions = 4000\n\
          [limits]\nconnections = 19000\nper_source = 19000\nfingerprints = 1000000\n\

@@ -11,7 +11,11 @@ use crate::scenarios::{Load, Plan, Row};
 pub(crate) fn render(plan: &Plan, rows: &[Row]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "# SV1 shares, one shard\n");
-    let _ = writeln!(text, "- CPU: {}, server on one core, generators on the other", cpu());
+    let _ = writeln!(
+        text,
+        "- CPU: {}, server on one core, generators on the other",
+        process::processor()
+    );
     let _ = writeln!(text, "- Kernel: {}", process::kernel_release());
     let _ = writeln!(text, "- Medians (min–max) of {} interleaved rounds", plan.rounds);
     let record = match (plan.short || plan.only.is_some(), &plan.peer) {
@@ -32,10 +36,6 @@ pub(crate) fn render(plan: &Plan, rows: &[Row]) -> String {
         let _ = writeln!(text, "{}", line(row, floor.unwrap_or(row)));
     }
     text
-}
-
-fn cpu() -> String {
-    process::processor()
 }
 
 fn head(load: &Load) -> &'static str {
