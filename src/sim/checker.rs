@@ -23,8 +23,8 @@ const MINERS_SMALL: usize = 64;
 const TIP_BOUND_US: u64 = SECOND / 50;
 /// The same where sends are short, their completions late, or the lanes nearly always full.
 const TIP_BOUND_ROUGH_US: u64 = 4 * SECOND;
-/// What each miner of the world may add to it: 20,000 of them, while they connect, 120 ms.
-const TIP_BOUND_MINER_US: u64 = 6;
+/// What each miner of the world may add to it: 20,000 of them, while they connect, 180 ms.
+const TIP_BOUND_MINER_US: u64 = 9;
 /// How long a peer may take nothing: ten seconds and a sweep, and one of ours in between.
 const READER_US_MAX: u64 = 12 * SECOND;
 /// How long a miner may go beyond the replies that are queued for it. Well before its silence as a

@@ -81,7 +81,8 @@ impl World {
         }
     }
 
-    /// Every template made a job, nobody has returned what was not its own, and everybody who mines is in the ledger once.
+    /// Every template made a job, nobody has returned what was not its own, and everybody who mines
+    /// is in the ledger once.
     fn verify_status(&mut self) {
         let status = self.coordinator.status();
         if let Some(error) = status.job_error.filter(|_| status.jobs_refused > 0) {

@@ -1,12 +1,12 @@
 //! Seeds: each draws a world and its faults, and every promise must hold in it. A failing seed
 //! prints how to replay it.
 //!
-//! `HEADFRAME_SEEDS=n` runs n fresh seeds instead of 300, `HEADFRAME_FIRST=n` begins elsewhere,
+//! `HEADFRAME_SEEDS=n` runs n fresh seeds instead of 200, `HEADFRAME_FIRST=n` begins elsewhere,
 //! `HEADFRAME_SEED=n` replays one with its summary.
 
 use sim::{Faults, Plan, Sabotage, run};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 /// Seeds that once showed a fault; each stays for ever.
 ///
