@@ -1,4 +1,4 @@
-//! What another process used, read from `/proc`: CPU over all its threads, and resident memory.
+//! What another process used, read from `/proc`: CPU over all its threads, and its own memory.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,9 @@ use std::io;
 pub struct Usage {
     /// CPU time of all live threads, in nanoseconds.
     pub cpu_ns: u64,
-    /// Resident set, in bytes.
-    pub resident_bytes: u64,
+    /// Resident memory of its own, in bytes: heap, stacks, rings; not the program's text, of which
+    /// the first miners make the kernel load more.
+    pub anonymous_bytes: u64,
 }
 
 /// Reads what the process has used since it started.
@@ -24,9 +25,9 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
         cpu_ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
     }
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0 kB");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
-    Ok(Usage { cpu_ns, resident_bytes: kib * 1_024 })
+    Ok(Usage { cpu_ns, anonymous_bytes: kib * 1_024 })
 }
 
 /// The processor's name and the hashing extensions it has, for the head of a table.

@@ -21,7 +21,9 @@ pub struct LoadReport {
     pub server_cpu_ns: u64,
     /// The generator's CPU in the window, in nanoseconds.
     pub generator_cpu_ns: u64,
-    /// The server's resident growth from before the first connection to the end, in bytes.
+    /// The server's own memory at the end, in bytes.
+    pub server_bytes: u64,
+    /// How much of it came after the first connection, in bytes.
     pub server_growth_bytes: i64,
     /// Latency percentiles in microseconds; from the due time in an open loop.
     pub p50_us: u64,

@@ -124,8 +124,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Mode::Open => load.run_open()?,
         Mode::Idle => load.run_idle()?,
     }
-    let growth = load.server_usage().resident_bytes as i64 - before.resident_bytes as i64;
-    load.report.server_growth_bytes = growth;
+    load.report.server_bytes = load.server_usage().anonymous_bytes;
+    load.report.server_growth_bytes =
+        load.report.server_bytes as i64 - before.anonymous_bytes as i64;
     println!("{}", serde_json::to_string(&load.finish())?);
     Ok(())
 }

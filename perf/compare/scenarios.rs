@@ -58,6 +58,8 @@ pub(crate) enum Load {
     FanOut,
     /// Everybody connects, is cut off, and comes back: the return is timed.
     Storm,
+    /// Everybody connects and waits: what they cost in memory.
+    Idle,
 }
 
 /// A comparison: the same load on several servers, in turn.
@@ -105,8 +107,10 @@ pub(crate) struct Row {
     pub(crate) fan_out_ms: Spread,
     /// The server's CPU for one job and one connection, in microseconds.
     pub(crate) fan_out_cpu_us: Spread,
-    /// Resident growth per connection, in bytes.
+    /// Growth of the server's own memory per connection, in bytes.
     pub(crate) bytes_per_connection: Spread,
+    /// The server's own memory in all, in MiB.
+    pub(crate) server_mib: Spread,
     /// Shares that were not answered `true`, over all rounds.
     pub(crate) refused: u64,
     /// Bytes of a request, a reply and a job.
@@ -136,6 +140,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Scenario> {
     let mut add = |name: &str, load, entries| {
         scenarios.push(Scenario { name: name.to_owned(), load, entries });
     };
+    add("idle miners", Load::Idle, idle(peer));
     add("hosts, closed loop", Load::Closed, hosts());
     add("hosts, open loop, 20,000/s", Load::Open(20_000), hosts());
     add("kernels, closed loop", Load::Closed, kernels());
@@ -198,6 +203,7 @@ fn kernels() -> Vec<Entry> {
     usable.map(entry).collect()
 }
 
+/// headframe with each allocator that it can be built with.
 fn allocators() -> Vec<Entry> {
     let programs = [("mimalloc", "headframe"), ("the system's", "headframe-system-allocator")];
     let entry = |(server, program): (&str, &'static str)| Entry {
@@ -206,6 +212,19 @@ fn allocators() -> Vec<Entry> {
         connections: 10_000,
     };
     programs.into_iter().map(entry).collect()
+}
+
+fn idle(peer: bool) -> Vec<Entry> {
+    let mut entries = allocators();
+    for entry in allocators() {
+        entries.push(Entry { connections: 19_000, ..entry });
+    }
+    if peer {
+        let server = "translator_sv2".to_owned();
+        let connections = PEER_CONNECTIONS_MAX;
+        entries.push(Entry { server, kind: Kind::Translator, connections });
+    }
+    entries
 }
 
 /// A running load generator, by its standard streams.
@@ -294,6 +313,8 @@ impl Scenario {
     fn seconds(&self, plan: &Plan) -> u64 {
         match (plan.short, &self.load) {
             (_, Load::Storm) => 1,
+            // As long as the worker's rows take to reach the farm's ledger.
+            (_, Load::Idle) => 3,
             (true, Load::FanOut) => 5,
             (true, _) => 2,
             (false, Load::FanOut) => 12,
@@ -313,7 +334,7 @@ impl Scenario {
         let mode = match self.load {
             Load::Closed => "closed",
             Load::Open(_) => "open",
-            Load::FanOut | Load::Storm => "idle",
+            Load::FanOut | Load::Storm | Load::Idle => "idle",
         };
         let (first, connections) = (part.start, part.end - part.start);
         let mut command = Command::new("taskset");
@@ -364,6 +385,7 @@ impl Scenario {
             bytes_per_connection: Spread::of(
                 reports.iter().map(|report| report.server_growth_bytes as f64 / connections),
             ),
+            server_mib: spread(|report| report.server_bytes as f64 / f64::from(1 << 20)),
             refused: reports.iter().map(|report| report.refused).sum(),
             bytes: last.bytes(),
             invalid: self.fault(&entry.kind, reports),
@@ -421,6 +443,7 @@ fn merge(reports: Vec<LoadReport>) -> LoadReport {
         sum.p50_us = sum.p50_us.max(report.p50_us);
         sum.p99_us = sum.p99_us.max(report.p99_us);
         sum.max_us = sum.max_us.max(report.max_us);
+        sum.server_bytes = sum.server_bytes.max(report.server_bytes);
         // Each saw the growth of all.
         sum.server_growth_bytes = sum.server_growth_bytes.max(report.server_growth_bytes);
     }

@@ -42,7 +42,11 @@ fn head(load: &Load) -> &'static str {
     match load {
         Load::FanOut | Load::Storm => {
             "| miners | server | first to last byte ms | × first row | CPU µs per miner | ramp ms \
-             | bytes per connection | job bytes | note |\n|---|---|---|---|---|---|---|---|---|"
+             | job bytes | note |\n|---|---|---|---|---|---|---|---|"
+        }
+        Load::Idle => {
+            "| miners | server | bytes per miner | MiB in all | ramp ms | note |\n\
+             |---|---|---|---|---|---|"
         }
         _ => {
             "| miners | server | CPU µs per share | × first row | shares/s | p50 µs | p99 µs \
@@ -61,13 +65,16 @@ fn line(row: &Row, floor: &Row) -> String {
     let server = format!("{} | {}", row.connections, row.server);
     match row.load {
         Load::FanOut | Load::Storm => format!(
-            "| {server} | {} | {:.2} | {} | {} | {} | {} | {note} |",
+            "| {server} | {} | {:.2} | {} | {} | {} | {note} |",
             row.fan_out_ms,
             row.fan_out_ms.median / floor.fan_out_ms.median.max(1e-9),
             row.fan_out_cpu_us,
             row.ramp_ms,
-            row.bytes_per_connection,
             row.bytes[2],
+        ),
+        Load::Idle => format!(
+            "| {server} | {} | {} | {} | {note} |",
+            row.bytes_per_connection, row.server_mib, row.ramp_ms,
         ),
         _ => format!(
             "| {server} | {} | {:.2} | {} | {} | {} | {} | {} | {} | {}, {} | {note} |",

@@ -227,7 +227,7 @@ impl Renderings {
         Renderings { kept, line: Vec::new(), made: 0 }
     }
 
-    /// The line of `job` for its own second `second`; its id is `<job>.<second>`, its ntime is
+    /// The line of `job` for its own second `second`; its id is the hex digits of both, its ntime is
     /// `second`.
     pub fn get(&mut self, job: &Job, second: u32, clean: bool) -> Rc<[u8]> {
         let key = RenderingKey { number: job.number, second, clean };
