@@ -18,5 +18,5 @@ pub mod simulated;
 
 pub use link::{
     BlockOutcome, BlockSource, NodeEnd, NodeLink, SUBMISSIONS_MAX, SubmitBlock, SubmitResult,
-    Waker, link,
+    Waker, WorkHealth, link,
 };

@@ -94,6 +94,15 @@ pub enum BlockSource {
     Closed,
 }
 
+/// Whether the source of templates has work that is worth mining, in its own judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkHealth {
+    /// A node stands behind the newest template.
+    Up,
+    /// No node does, from now on: what miners have may be superseded and nobody would know.
+    Down,
+}
+
 /// The engine's end: templates and verdicts out, blocks in. Dropping it stops the node.
 pub struct NodeLink {
     desk: Arc<Desk>,
@@ -113,6 +122,7 @@ struct Desk {
 #[derive(Default)]
 struct State {
     template: Option<Arc<Template>>,
+    work: Option<WorkHealth>,
     submissions: VecDeque<(SubmitBlock, Instant)>,
     results: VecDeque<SubmitResult>,
     waker: Option<Waker>,
@@ -136,6 +146,12 @@ impl NodeLink {
     /// The newest template that was not taken yet.
     pub fn try_template(&self) -> Option<Arc<Template>> {
         self.desk.lock().template.take()
+    }
+
+    /// The newest word about the work's health that was not taken yet. Take it before the
+    /// template: the one that says `Up` comes with a template, or the newest is good still.
+    pub fn try_work(&self) -> Option<WorkHealth> {
+        self.desk.lock().work.take()
     }
 
     /// The next verdict, in the order in which the node decided.
@@ -181,6 +197,21 @@ impl NodeEnd {
             state.waker.clone()
         };
         wake(waker);
+    }
+
+    /// Says whether there is work; a word that nobody read yet is replaced.
+    pub fn report_work(&self, health: WorkHealth) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.work = Some(health);
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// Whether the engine dropped its link. Blocks that it handed over may still be on the line.
+    pub fn is_closed(&self) -> bool {
+        self.desk.lock().closed
     }
 
     /// Reports the verdict about a block.
@@ -275,6 +306,18 @@ mod tests {
         end.publish(template(2));
         assert_eq!(link.try_template().map(|template| template.height), Some(2));
         assert!(link.try_template().is_none());
+    }
+
+    #[test]
+    fn the_newest_word_about_the_work_replaces_an_unread_one() {
+        let (link, end) = link();
+        assert_eq!(link.try_work(), None);
+        end.report_work(WorkHealth::Down);
+        end.report_work(WorkHealth::Up);
+        assert_eq!((link.try_work(), link.try_work()), (Some(WorkHealth::Up), None));
+        assert!(!end.is_closed());
+        drop(link);
+        assert!(end.is_closed());
     }
 
     #[test]
