@@ -227,8 +227,8 @@ impl Renderings {
         Renderings { kept, line: Vec::new(), made: 0 }
     }
 
-    /// The line of `job` for its own second `second`; its id is the hex digits of both, its ntime is
-    /// `second`.
+    /// The line of `job` for its own second `second`: its id is the hex digits of both, and its
+    /// ntime is `second`.
     pub fn get(&mut self, job: &Job, second: u32, clean: bool) -> Rc<[u8]> {
         let key = RenderingKey { number: job.number, second, clean };
         if let Some((_, line)) = self.kept.iter().rev().find(|(kept, _)| *kept == key) {
@@ -283,14 +283,21 @@ pub struct Outbox {
 
 impl Outbox {
     /// Puts a message in. Refused, and handed back, when [`OUTBOX_MESSAGES_MAX`] others wait: a
-    /// shard that takes nothing for so long is not alive. A job is never refused.
+    /// shard that takes nothing for so long is not alive. A job is never refused, nor is whether
+    /// there is work: of that only the newest is kept.
     pub fn push(&mut self, message: ToShard) -> Result<(), ToShard> {
         match message {
             ToShard::Job(job) => self.push_job(job),
+            ToShard::Release { .. } | ToShard::Serve => self.push_posture(message),
             message if self.messages.len() >= OUTBOX_MESSAGES_MAX => return Err(message),
             message => self.messages.push_back(message),
         }
         Ok(())
+    }
+
+    fn push_posture(&mut self, message: ToShard) {
+        self.messages.retain(|held| !matches!(held, ToShard::Release { .. } | ToShard::Serve));
+        self.messages.push_back(message);
     }
 
     fn push_job(&mut self, job: Arc<Job>) {
