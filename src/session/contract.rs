@@ -136,6 +136,9 @@ pub enum Event {
     Share(ShareEvent),
     /// A share meets the network's target, whatever the miner was told about it.
     Block(FoundShare),
+    /// A miner that rolled the version has stopped: it does a fraction of its work, or draws more
+    /// power for it, until it is started again.
+    RollingLost,
 }
 
 /// A judged share.

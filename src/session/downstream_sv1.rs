@@ -18,6 +18,7 @@
 mod announcements;
 mod answers;
 mod handshake;
+mod rolling;
 mod submit;
 
 pub use answers::REPLIES_QUEUED_MAX;
@@ -35,7 +36,9 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use announcements::{Announcement, Announcements};
 use answers::{Answer, Answers};
+use handshake::EarlyHints;
 use pow::Difficulty;
+use rolling::Rolling;
 use submit::{Checks, LateBlocks};
 use wire::sv1::{ErrorCode, Id, Lines, Request, Splitter};
 use wire::{FIRST_BYTES_MAX, FirstBytes};
@@ -72,8 +75,10 @@ pub struct DownstreamSv1 {
     /// Authorized worker names; ≤ `NAMES_MAX`.
     names: Vec<Box<str>>,
     suggested: Option<Difficulty>,
+    early: EarlyHints,
     answers: Answers,
     checks: Checks,
+    rolling: Rolling,
     announcements: Announcements,
     /// The tip to which `fingerprints.current` belongs.
     tip: u32,
@@ -100,6 +105,7 @@ enum Notice {
     Authorized(u8),
     Mining,
     Share(ShareEvent),
+    RollingLost,
 }
 
 impl DownstreamSv1 {
@@ -117,8 +123,10 @@ impl DownstreamSv1 {
             user_agent: None,
             names: Vec::new(),
             suggested: None,
+            early: EarlyHints::default(),
             answers: Answers::default(),
             checks: Checks::default(),
+            rolling: Rolling::default(),
             announcements: Announcements::new(shared.settings().start_difficulty),
             tip: shared.tip(),
             fingerprints: Fingerprints::default(),
@@ -311,14 +319,17 @@ impl DownstreamSv1 {
     }
 
     fn line(&mut self, shared: &Shared, line: &[u8]) {
-        let Ok(message) = wire::sv1::parse(line) else {
-            self.answer(Id::NULL, Answer::Error(ErrorCode::Other, "not a JSON object"));
-            return self.close_after_answers(Close::Malformed);
+        let message = match wire::sv1::parse(line) {
+            Ok(message) => message,
+            Err(error) => {
+                self.answer(Id::NULL, Answer::NoMessage(error));
+                return self.close_after_answers(Close::Malformed);
+            }
         };
         let id = message.id;
         match message.request {
             Request::Submit(submit) => self.submit(shared, id, &submit),
-            Request::Subscribe(subscribe) => self.subscribe(id, &subscribe),
+            Request::Subscribe(subscribe) => self.subscribe(shared, id, &subscribe),
             Request::Authorize { user, .. } => self.authorize(id, &user),
             Request::Configure(configure) => self.configure(shared, id, &configure),
             Request::SuggestDifficulty(number) => self.suggest(id, Difficulty::new(number)),
@@ -331,9 +342,7 @@ impl DownstreamSv1 {
             }
             Request::Ping => self.answer(id, Answer::Pong),
             Request::GetVersion => self.answer(id, Answer::Version),
-            Request::Unknown { .. } => {
-                self.answer(id, Answer::Error(ErrorCode::MethodNotFound, "Method not found"));
-            }
+            Request::Unknown { .. } => self.unknown(id),
             Request::InvalidSubmit(reason) => self.bad_submit(id, reason),
             Request::Invalid(reason) => self.answer(id, Answer::Invalid(reason)),
             // Whatever a miner answers to a ping, it lives; nothing else hangs on it.
@@ -358,6 +367,7 @@ impl DownstreamSv1 {
             Notice::Authorized(worker) => Event::Authorized { worker },
             Notice::Mining => Event::Mining,
             Notice::Share(share) => Event::Share(share),
+            Notice::RollingLost => Event::RollingLost,
         })
     }
 

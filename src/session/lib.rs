@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod class;
 mod contract;
 mod downstream_sv1;
 mod fingerprints;
@@ -25,6 +26,7 @@ mod job;
 mod send_buf;
 mod shared;
 
+pub use class::{Class, CoinbaseLimit};
 pub use contract::{
     Close, Command, Event, FoundShare, Input, LimitReached, NotSv1, Output, Policy, Prefix,
     Question, Refusal, SessionId, ShareEvent, ShareOutcome, ShareToCheck, Tick, Ticket, Verdict,

@@ -4,6 +4,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use session::Class;
+
 /// Number of values of `session::ShareOutcome`; the index is the enum's own order.
 pub const SHARE_OUTCOMES: usize = 10;
 
@@ -230,6 +232,10 @@ pub struct Counters {
     pub refused: [Counter; RefusalReason::ALL.len()],
     /// Closed connections by [`CloseReason`].
     pub closed: [Counter; CloseReason::ALL.len()],
+    /// Subscribes by `session::Class`, which is what the miner says it is.
+    pub subscribed: [Counter; Class::ALL.len()],
+    /// Miners that rolled the version and stopped.
+    pub rolling_lost: Counter,
     /// Gauge: connections that are not authorized yet.
     pub miners_setup: Counter,
     /// Gauge: connections that have work.

@@ -12,8 +12,8 @@ use farm::ledger::{ShardWorkers, WorkerId};
 use farm::messages::{FoundBlock, MinerState};
 use pow::{Hash256, Kernel};
 use session::{
-    Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question, Refusal,
-    Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
+    Class, Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question,
+    Refusal, Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
     ShareToCheck, Shared, Tick,
 };
 
@@ -375,7 +375,7 @@ impl<R: Ring> Shard<R> {
     /// What the farm and the counters learn from a session.
     fn note(&mut self, slot: u32, event: Event, now: Tick) {
         match event {
-            Event::Subscribed => self.slots.at_mut(slot).state = MinerState::Subscribed,
+            Event::Subscribed => self.note_subscribed(slot),
             Event::Authorized { worker } => self.note_name(slot, worker),
             Event::Mining => {
                 self.miners_mining += 1;
@@ -383,7 +383,15 @@ impl<R: Ring> Shard<R> {
             }
             Event::Share(share) => self.note_share(slot, share, now),
             Event::Block(found) => self.note_block(slot, found, now),
+            Event::RollingLost => self.counters.rolling_lost.add(1),
         }
+    }
+
+    fn note_subscribed(&mut self, slot: u32) {
+        let place = self.slots.at_mut(slot);
+        place.state = MinerState::Subscribed;
+        let class = Class::of(place.session.as_ref().and_then(|session| session.user_agent()));
+        self.counters.subscribed[class as usize].add(1);
     }
 
     fn note_name(&mut self, slot: u32, worker: u8) {

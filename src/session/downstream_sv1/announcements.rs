@@ -8,6 +8,8 @@
 //! - A difficulty goes out in one write with a new rendering and `clean`, at most once per second.
 //!   Between two steps the wish may change as often as it likes: the last one counts.
 //! - Without any job the difficulty alone is repeated as the sign of life.
+//! - Cgminer keeps two difficulties, and each notify takes up one of them. So a step waits until
+//!   every difficulty that was said has had its notify, or the miner would stay one step behind.
 
 use crate::contract::Tick;
 use crate::job::{JobRef, RenderId, Rendering};
@@ -51,6 +53,9 @@ pub(super) struct Announcements {
     /// The last difficulty that was written, and when.
     written: Option<Difficulty>,
     written_at: Tick,
+    /// Difficulties written that no notify has followed yet, as far as firmware keeps them:
+    /// ≤ `UNHEARD_MAX`.
+    unheard: u8,
     /// When anything was last announced.
     spoken_at: Tick,
     mask: Option<u32>,
@@ -65,6 +70,7 @@ impl Announcements {
             wanted: start,
             written: None,
             written_at: Tick::default(),
+            unheard: 0,
             spoken_at: Tick::default(),
             mask: None,
             newest: None,
@@ -110,7 +116,9 @@ impl Announcements {
     pub(super) fn due(&self, shared: &Shared) -> Tick {
         let silence = self.spoken_at.plus_micros(shared.settings().keepalive_us);
         let step = if self.written == Some(self.wanted) { Tick::NEVER } else { self.step_at() };
-        let Some(job) = shared.newest() else { return silence.min(step) };
+        let Some(job) = shared.newest() else {
+            return if self.written.is_some() { silence } else { step };
+        };
         match &self.newest {
             // The same job again needs a second of its own, or its id would be used twice.
             Some(epoch) if epoch.until.number == job.number => {
@@ -155,10 +163,14 @@ impl Announcements {
         }
         self.spoken_at = now;
         match due {
-            Announcement::Difficulty => self.written,
+            Announcement::Difficulty => {
+                self.unheard = (self.unheard + 1).min(UNHEARD_MAX);
+                self.written
+            }
             Announcement::Work { job, rendering, .. } => {
                 let id = RenderId { number: job.number, second: rendering.second };
                 self.enter(id, shared);
+                self.unheard = self.unheard.saturating_sub(1);
                 stepped.then_some(self.wanted)
             }
         }
@@ -169,7 +181,7 @@ impl Announcements {
     }
 
     fn steps_at(&self, now: Tick) -> bool {
-        self.written != Some(self.wanted) && now >= self.step_at()
+        self.written != Some(self.wanted) && self.unheard == 0 && now >= self.step_at()
     }
 
     fn step_at(&self) -> Tick {
@@ -201,6 +213,9 @@ impl Announcements {
         }
     }
 }
+
+/// The difficulty that cgminer's next notify takes up, and the one after it.
+const UNHEARD_MAX: u8 = 2;
 
 /// At most one difficulty step per connection and second.
 const STEP_US_MIN: u64 = 1_000_000;

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
-use wire::sv1::{ConfigureReply, ErrorCode, Id, IdOwned, Reason, write};
+use wire::sv1::{ConfigureReply, ErrorCode, Id, IdOwned, ParseError, Reason, write};
 
 /// Requests that may wait for their answers: room for all that an honest miner pipelines, also
 /// after a stall of its line. At 56 bytes each they take 56 KiB of a connection whose peer does not
@@ -32,6 +32,8 @@ pub(super) enum Answer {
     Configured(Box<Configured>),
     Error(ErrorCode, &'static str),
     Invalid(Reason),
+    /// To a line that is no message: says where it breaks, for firmware's own log.
+    NoMessage(ParseError),
     /// Subscribe, until the farm grants a prefix.
     ExpectGrant,
     /// A submit, until its hash is known.
@@ -187,6 +189,10 @@ fn write_answer(
         Answer::Error(code, text) => write::error(out, id, *code, text),
         Answer::Invalid(reason) => {
             let text = alloc::format!("{reason}");
+            write::error(out, id, ErrorCode::Other, &text);
+        }
+        Answer::NoMessage(error) => {
+            let text = alloc::format!("{error}");
             write::error(out, id, ErrorCode::Other, &text);
         }
         Answer::ExpectGrant | Answer::ExpectVerdict => {

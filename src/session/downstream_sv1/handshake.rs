@@ -3,6 +3,7 @@
 
 use super::answers::{Answer, Configured};
 use super::{DownstreamSv1, Notice, State, Subscription};
+use crate::class::Class;
 use crate::contract::{Close, Prefix, Refusal, SessionId};
 use crate::shared::Shared;
 use alloc::borrow::Cow;
@@ -23,7 +24,14 @@ pub const USER_AGENT_BYTES_MAX: usize = 128;
 impl DownstreamSv1 {
     /// The session that the miner wants to resume is ignored: the answer names a new one, which is
     /// what firmware expects of a server that restarted.
-    pub(super) fn subscribe(&mut self, id: Id<'_>, subscribe: &Subscribe<'_>) {
+    pub(super) fn subscribe(&mut self, shared: &Shared, id: Id<'_>, subscribe: &Subscribe<'_>) {
+        // It would refuse us for it, and say less clearly why.
+        let class = Class::of(subscribe.user_agent.as_deref());
+        let size = shared.settings().extranonce2_size;
+        if class == Class::NiceHash && size < class.extranonce2_size_min() {
+            let text = "an extranonce2 of 4 bytes is needed for NiceHash";
+            return self.answer(id, Answer::Error(ErrorCode::Other, text));
+        }
         let answer = match self.subscription {
             Subscription::None => {
                 self.subscription = Subscription::Wanted;
@@ -37,6 +45,7 @@ impl DownstreamSv1 {
             self.user_agent = agent.filter(|agent| !agent.is_empty());
         }
         self.answer(id, answer);
+        self.answer_early_hints();
     }
 
     pub(super) fn granted(&mut self, prefix: Prefix, session: SessionId) {
@@ -58,8 +67,7 @@ impl DownstreamSv1 {
         self.close_after_answers(Close::Refused(refusal));
     }
 
-    pub(super) fn authorize(&mut self, id: Id<'_>, user: &str) {
-        let name = user.trim();
+    pub(super) fn authorize(&mut self, id: Id<'_>, name: &str) {
         if let Err(text) = check_name(name) {
             return self.answer(id, Answer::Error(ErrorCode::Unauthorized, text));
         }
@@ -77,7 +85,8 @@ impl DownstreamSv1 {
         self.begin_mining();
     }
 
-    /// The index of an authorized name, given as firmware sends it.
+    /// The index of an authorized name, given as firmware sends it. Blanks around it are forgiven
+    /// in a share, which is worth more than its spelling.
     pub(super) fn worker(&self, name: &str) -> Option<u8> {
         let name = name.trim();
         let found = self.names.iter().position(|known| **known == *name)?;
@@ -106,7 +115,31 @@ impl DownstreamSv1 {
     /// A hint, always answered: some firmware waits for ever otherwise.
     pub(super) fn suggest(&mut self, id: Id<'_>, wanted: Option<Difficulty>) {
         self.suggested = wanted.or(self.suggested);
-        self.answer(id, Answer::True);
+        if !self.comes_early(id) {
+            return self.answer(id, AGREED);
+        }
+        self.early.agreed += 1;
+    }
+
+    /// A method of another pool, or of another time.
+    pub(super) fn unknown(&mut self, id: Id<'_>) {
+        if !self.comes_early(id) {
+            return self.answer(id, UNKNOWN);
+        }
+        self.early.unknown += 1;
+    }
+
+    /// Whether the answer to a hint must wait for that to subscribe. Bfgminer sends hints with the
+    /// id null before it subscribes, and takes the next line, whatever its id, for that answer.
+    fn comes_early(&self, id: Id<'_>) -> bool {
+        let waiting = self.early.agreed + self.early.unknown;
+        id.is_null() && self.subscription == Subscription::None && waiting < EARLY_HINTS_MAX
+    }
+
+    fn answer_early_hints(&mut self) {
+        let EarlyHints { agreed, unknown } = core::mem::take(&mut self.early);
+        (0..agreed).for_each(|_| self.answer(Id::NULL, AGREED));
+        (0..unknown).for_each(|_| self.answer(Id::NULL, UNKNOWN));
     }
 
     fn begin_mining(&mut self) {
@@ -118,13 +151,28 @@ impl DownstreamSv1 {
     }
 }
 
+/// Hints without an id that came before the subscribe: how many, by their answer.
+#[derive(Debug, Default)]
+pub(super) struct EarlyHints {
+    agreed: u8,
+    unknown: u8,
+}
+
+/// Bfgminer sends two at most; the answers to more are not worth a place.
+const EARLY_HINTS_MAX: u8 = 4;
+
+const AGREED: Answer = Answer::True;
+const UNKNOWN: Answer = Answer::Error(ErrorCode::MethodNotFound, "Method not found");
+
 fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
+    if name.trim().is_empty() {
         Err("worker name is empty")
     } else if name.len() > NAME_BYTES_MAX {
         Err("worker name is too long")
     } else if name.chars().any(char::is_control) {
         Err("worker name has control characters")
+    } else if name.trim() != name {
+        Err("worker name has blanks around it")
     } else {
         Ok(())
     }

@@ -28,6 +28,10 @@ impl DownstreamSv1 {
         }
         match self.examine(shared, submit) {
             Ok(check) => {
+                let is_rolled = check.share.version != shared.job(check.index).version;
+                if self.rolling.is_lost_with(is_rolled) {
+                    self.notices.push_back(Notice::RollingLost);
+                }
                 self.answers.push_submit(id, Answer::ExpectVerdict);
                 self.checks.open(check);
             }

@@ -3,6 +3,7 @@
 
 mod announcing;
 mod closing;
+mod firmware;
 mod handshaking;
 mod properties;
 mod submitting;

@@ -252,23 +252,23 @@ fn option(options: &mut Options, key: &str, value: Value<'_>) -> Result<(), Reas
                 }
             };
         }
-        MIN_BIT_COUNT => {
-            options.min_bit_count = match scalar_text(value, MIN_BIT_COUNT)? {
-                None => None,
-                Some(text) => {
-                    Some(text.trim().parse().map_err(|_| Reason::BadValue(MIN_BIT_COUNT))?)
-                }
-            };
-        }
+        // Hints that decide nothing: one that cannot be read is as good as none.
+        MIN_BIT_COUNT => options.min_bit_count = bit_count(&value),
         MINIMUM_DIFFICULTY => {
-            options.minimum_difficulty = match value {
-                Value::Absent => None,
-                value => Some(difficulty(&value, MINIMUM_DIFFICULTY)?),
-            };
+            options.minimum_difficulty = value.number().filter(|number| *number > 0.0);
         }
         _ => {}
     }
     Ok(())
+}
+
+/// A small whole number, or a string with one in it.
+fn bit_count(value: &Value<'_>) -> Option<u32> {
+    match value {
+        Value::Number(text) => text.parse().ok(),
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    }
 }
 
 /// A number or a string with a number in it: finite and above zero.

@@ -34,8 +34,10 @@ fn a_line_that_is_no_json_is_told_so_and_closed() {
         let mut pair = Pair::new();
         pair.say(SUBSCRIBE);
         pair.lines();
-        let hears = r#"{"id":null,"result":null,"error":[20,"not a JSON object",null]}"#;
-        assert_eq!(pair.ask(line), [hears], "{line}");
+        let lines = pair.ask(line);
+        assert_eq!(lines.len(), 1, "{line}");
+        let hears = r#"{"id":null,"result":null,"error":[20,"not a JSON object"#;
+        assert!(lines[0].starts_with(hears), "{line}: {lines:?}");
         assert_eq!(pair.closed, Some(Close::Malformed));
     }
 }

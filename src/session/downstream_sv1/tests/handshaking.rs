@@ -163,7 +163,7 @@ fn subscribe_twice_is_the_same_answer_twice() {
 #[test]
 fn several_names_are_a_set() {
     let mut pair = Pair::new();
-    for name in ["one", " one ", "two", "one"] {
+    for name in ["one", "one", "two", "one"] {
         let line = format!(r#"{{"id":3,"method":"mining.authorize","params":["{name}",null]}}"#);
         assert_eq!(pair.ask(&line), [r#"{"id":3,"result":true,"error":null}"#]);
     }

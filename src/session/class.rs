@@ -1,0 +1,221 @@
+//! Which family of firmware a miner says it is, and where families contradict each other.
+//!
+//! A name is a claim: it may choose between two harmless answers, and never decides whether somebody
+//! is trusted, limited or credited. What all firmware takes is answered alike to all and is not
+//! here. The session asks it at subscribe, the shard counts by it, and the farm holds its coinbase
+//! against it.
+
+/// A family of firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(usize)]
+pub enum Class {
+    /// Stock Antminer (bmminer).
+    Antminer,
+    /// Stock Antminer S21, which takes longer coinbases than those before it.
+    AntminerS21,
+    /// Bfgminer.
+    Bfgminer,
+    /// ESP-Miner: bitaxe.
+    Bitaxe,
+    /// Braiins OS (bosminer).
+    Braiins,
+    /// Cgminer, and with it every Avalon.
+    Cgminer,
+    /// Cpuminer (minerd).
+    Cpuminer,
+    /// ePIC's boards.
+    Epic,
+    /// Microcontrollers that mine for fun: NerdMiner and its relatives.
+    Lottery,
+    /// LuxOS.
+    LuxOs,
+    /// NerdAxe, NerdQAxe and their relatives.
+    NerdAxe,
+    /// NerdNOS: the code of NerdMiner in front of an ASIC.
+    NerdNos,
+    /// NiceHash, which sells hash rate of every kind of machine.
+    NiceHash,
+    /// Any name that is not known, and no name.
+    Unknown,
+    /// Vnish.
+    Vnish,
+    /// Stock Whatsminer (btminer).
+    Whatsminer,
+}
+
+/// The longest coinbase that a class hashes as a whole, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoinbaseLimit {
+    /// The whole transaction without its witness.
+    pub bytes: usize,
+    /// Either half of it, where the firmware keeps them apart.
+    pub half_bytes: Option<usize>,
+}
+
+impl Class {
+    /// Every class, in the order of the enum.
+    pub const ALL: [Class; 16] = [
+        Class::Antminer,
+        Class::AntminerS21,
+        Class::Bfgminer,
+        Class::Bitaxe,
+        Class::Braiins,
+        Class::Cgminer,
+        Class::Cpuminer,
+        Class::Epic,
+        Class::Lottery,
+        Class::LuxOs,
+        Class::NerdAxe,
+        Class::NerdNos,
+        Class::NiceHash,
+        Class::Unknown,
+        Class::Vnish,
+        Class::Whatsminer,
+    ];
+
+    /// The class of what a miner calls itself at subscribe. The first name that fits decides.
+    pub fn of(user_agent: Option<&str>) -> Class {
+        let agent = user_agent.unwrap_or_default().as_bytes();
+        let found = NAMES.iter().find(|(name, _)| match name {
+            Name::Begins(start) => begins(agent, start),
+            Name::Holds(part) => agent.windows(part.len()).any(|part_of| begins(part_of, part)),
+        });
+        found.map_or(Class::Unknown, |(_, class)| *class)
+    }
+
+    /// A short name for logs and metrics, in snake case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Antminer => "antminer",
+            Class::AntminerS21 => "antminer_s21",
+            Class::Bfgminer => "bfgminer",
+            Class::Bitaxe => "bitaxe",
+            Class::Braiins => "braiins",
+            Class::Cgminer => "cgminer",
+            Class::Cpuminer => "cpuminer",
+            Class::Epic => "epic",
+            Class::Lottery => "lottery",
+            Class::LuxOs => "luxos",
+            Class::NerdAxe => "nerdaxe",
+            Class::NerdNos => "nerdnos",
+            Class::NiceHash => "nicehash",
+            Class::Unknown => "unknown",
+            Class::Vnish => "vnish",
+            Class::Whatsminer => "whatsminer",
+        }
+    }
+
+    /// The fewest bytes of extranonce2 with which the class works: NiceHash refuses a pool that
+    /// gives less, Whatsminer sends the same share twice, cgminer drops the connection.
+    pub const fn extranonce2_size_min(self) -> u8 {
+        match self {
+            Class::NiceHash => 4,
+            Class::Whatsminer => 3,
+            _ => 2,
+        }
+    }
+
+    /// The longest coinbase that the class is known to hash right. What nobody has measured counts
+    /// as a stock Antminer, which more sizes suit than any other.
+    pub const fn coinbase_limit(self) -> CoinbaseLimit {
+        let (bytes, half_bytes) = match self {
+            Class::Lottery | Class::NerdNos => (255, None),
+            Class::NiceHash => (500, None),
+            Class::AntminerS21 | Class::Braiins => (2_250, None),
+            // The newest ESP-Miner cuts each half, without a word.
+            Class::Bitaxe => (6_500, Some(384)),
+            Class::Whatsminer => (6_500, None),
+            Class::Epic | Class::Vnish => (16_000, None),
+            Class::Antminer
+            | Class::Bfgminer
+            | Class::Cgminer
+            | Class::Cpuminer
+            | Class::LuxOs
+            | Class::NerdAxe
+            | Class::Unknown => (730, None),
+        };
+        CoinbaseLimit { bytes, half_bytes }
+    }
+}
+
+impl CoinbaseLimit {
+    /// Whether a coinbase of these halves, with `extranonce` bytes between them, is within it.
+    pub const fn takes(self, first: usize, extranonce: usize, second: usize) -> bool {
+        let half = if first > second { first } else { second };
+        let half_fits = match self.half_bytes {
+            Some(limit) => half <= limit,
+            None => true,
+        };
+        half_fits && first + extranonce + second <= self.bytes
+    }
+}
+
+/// How a name is looked for; letters of either case.
+enum Name {
+    Begins(&'static str),
+    Holds(&'static str),
+}
+
+/// In the order in which they are looked for: what a longer name begins with stands behind it.
+const NAMES: [(Name, Class); 22] = [
+    (Name::Holds("bosminer"), Class::Braiins),
+    (Name::Begins("Braiins"), Class::Braiins),
+    (Name::Begins("NiceHash"), Class::NiceHash),
+    (Name::Begins("excavator"), Class::NiceHash),
+    // With the slash: of the S21 Pro and others nobody knows.
+    (Name::Begins("Antminer S21/"), Class::AntminerS21),
+    (Name::Begins("Antminer"), Class::Antminer),
+    (Name::Begins("bmminer"), Class::Antminer),
+    (Name::Begins("btminer"), Class::Whatsminer),
+    (Name::Begins("whatsminer"), Class::Whatsminer),
+    (Name::Begins("LUXminer"), Class::LuxOs),
+    (Name::Begins("vnish"), Class::Vnish),
+    (Name::Begins("xminer-1."), Class::Vnish),
+    (Name::Begins("PowerPlay-BM"), Class::Epic),
+    (Name::Begins("bitaxe"), Class::Bitaxe),
+    (Name::Begins("NerdNOS"), Class::NerdNos),
+    (Name::Begins("NerdMiner"), Class::Lottery),
+    (Name::Begins("HAN_SOLOminer"), Class::Lottery),
+    (Name::Begins("NMMiner"), Class::Lottery),
+    (Name::Begins("Nerd"), Class::NerdAxe),
+    (Name::Begins("cgminer"), Class::Cgminer),
+    (Name::Begins("bfgminer"), Class::Bfgminer),
+    (Name::Begins("cpuminer"), Class::Cpuminer),
+];
+
+fn begins(text: &[u8], start: &str) -> bool {
+    let front = text.get(..start.len());
+    front.is_some_and(|front| front.eq_ignore_ascii_case(start.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_stand_in_the_order_of_their_counters() {
+        for (index, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+            let same = |other: &Class| other.name() == class.name();
+            assert_eq!(Class::ALL.iter().position(same), Some(index), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn every_name_can_be_reached() {
+        for (name, class) in &NAMES {
+            let (Name::Begins(text) | Name::Holds(text)) = name;
+            assert_eq!(Class::of(Some(text)), *class, "{text}");
+            assert_eq!(Class::of(Some(&text.to_uppercase())), *class, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_counts_the_whole_and_each_half() {
+        let limit = CoinbaseLimit { bytes: 500, half_bytes: Some(300) };
+        assert!(limit.takes(192, 8, 300));
+        assert!(!limit.takes(193, 8, 300), "one byte too many in all");
+        assert!(!limit.takes(100, 8, 301), "one byte too many in a half");
+        assert!(!limit.takes(301, 8, 100));
+    }
+}
