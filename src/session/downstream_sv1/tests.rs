@@ -7,6 +7,7 @@ mod firmware;
 mod handshaking;
 mod properties;
 mod submitting;
+mod transcripts;
 
 use crate::{
     Close, DownstreamSv1, Event, Input, Job, Output, Prefix, RenderId, Rendering, SendBuf,
