@@ -29,6 +29,8 @@ pub enum Class {
     Lottery,
     /// LuxOS.
     LuxOs,
+    /// The probe with which MiningRigRentals tests a pool. Its rigs come with names of their own.
+    MiningRigRentals,
     /// NerdAxe, NerdQAxe and their relatives.
     NerdAxe,
     /// NerdNOS: the code of NerdMiner in front of an ASIC.
@@ -54,7 +56,7 @@ pub struct CoinbaseLimit {
 
 impl Class {
     /// Every class, in the order of the enum.
-    pub const ALL: [Class; 16] = [
+    pub const ALL: [Class; 17] = [
         Class::Antminer,
         Class::AntminerS21,
         Class::Bfgminer,
@@ -65,6 +67,7 @@ impl Class {
         Class::Epic,
         Class::Lottery,
         Class::LuxOs,
+        Class::MiningRigRentals,
         Class::NerdAxe,
         Class::NerdNos,
         Class::NiceHash,
@@ -96,6 +99,7 @@ impl Class {
             Class::Epic => "epic",
             Class::Lottery => "lottery",
             Class::LuxOs => "luxos",
+            Class::MiningRigRentals => "miningrigrentals",
             Class::NerdAxe => "nerdaxe",
             Class::NerdNos => "nerdnos",
             Class::NiceHash => "nicehash",
@@ -115,6 +119,12 @@ impl Class {
         }
     }
 
+    /// Whether it waits for a difficulty before it authorizes. Others take any line between the
+    /// answer to subscribe and the one to their next request for a fault.
+    pub(crate) const fn awaits_difficulty(self) -> bool {
+        matches!(self, Class::MiningRigRentals)
+    }
+
     /// The longest coinbase that the class is known to hash right. What nobody has measured counts
     /// as a stock Antminer, which more sizes suit than any other.
     pub const fn coinbase_limit(self) -> CoinbaseLimit {
@@ -131,6 +141,7 @@ impl Class {
             | Class::Cgminer
             | Class::Cpuminer
             | Class::LuxOs
+            | Class::MiningRigRentals
             | Class::NerdAxe
             | Class::Unknown => (730, None),
         };
@@ -157,9 +168,12 @@ enum Name {
 }
 
 /// In the order in which they are looked for: what a longer name begins with stands behind it.
-const NAMES: [(Name, Class); 22] = [
+const NAMES: [(Name, Class); 24] = [
     (Name::Holds("bosminer"), Class::Braiins),
     (Name::Begins("Braiins"), Class::Braiins),
+    // It stands behind the name of the machine, which is an Antminer's.
+    (Name::Holds("|LUXminer"), Class::LuxOs),
+    (Name::Begins("MiningRigRentals"), Class::MiningRigRentals),
     (Name::Begins("NiceHash"), Class::NiceHash),
     (Name::Begins("excavator"), Class::NiceHash),
     // With the slash: of the S21 Pro and others nobody knows.

@@ -377,6 +377,7 @@ impl DownstreamSv1 {
     fn write(&mut self, shared: &Shared, out: &mut SendBuf) -> Option<Output> {
         let announcement = match self.state {
             State::Mining => self.announcements.next(self.now, shared),
+            State::ExpectHandshake => self.announcements.next_early(),
             _ => None,
         };
         if let Some(due) = announcement

@@ -7,6 +7,7 @@
 //!   of the present second.
 //! - A difficulty goes out in one write with a new rendering and `clean`, at most once per second.
 //!   Between two steps the wish may change as often as it likes: the last one counts.
+//! - Where a miner waits for it before it authorizes, the difficulty goes ahead alone.
 //! - Without any job the difficulty alone is repeated as the sign of life.
 //! - Cgminer keeps two difficulties, and each notify takes up one of them. So a step waits until
 //!   every difficulty that was said has had its notify, or the miner would stay one step behind.
@@ -56,6 +57,8 @@ pub(super) struct Announcements {
     /// Difficulties written that no notify has followed yet, as far as firmware keeps them:
     /// ≤ `UNHEARD_MAX`.
     unheard: u8,
+    /// The miner waits for the first difficulty before it goes on to mining.
+    awaited: bool,
     /// When anything was last announced.
     spoken_at: Tick,
     mask: Option<u32>,
@@ -71,6 +74,7 @@ impl Announcements {
             written: None,
             written_at: Tick::default(),
             unheard: 0,
+            awaited: false,
             spoken_at: Tick::default(),
             mask: None,
             newest: None,
@@ -147,6 +151,16 @@ impl Announcements {
         let second = shared.job(job.index).second_at(now);
         let rendering = Rendering { job: job.index, second, clean };
         Some(Announcement::Work { job, rendering, new_tip })
+    }
+
+    /// The miner says no more before it hears a difficulty.
+    pub(super) fn await_difficulty(&mut self) {
+        self.awaited = true;
+    }
+
+    /// What is to be announced to a miner that is not mining yet.
+    pub(super) fn next_early(&self) -> Option<Announcement> {
+        (self.awaited && self.written.is_none()).then_some(Announcement::Difficulty)
     }
 
     /// Takes note that `due` is announced; the difficulty that must be written before it.

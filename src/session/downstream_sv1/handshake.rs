@@ -54,6 +54,9 @@ impl DownstreamSv1 {
         }
         self.subscription = Subscription::Granted(prefix, session);
         self.answers.grant();
+        if Class::of(self.user_agent.as_deref()).awaits_difficulty() {
+            self.announcements.await_difficulty();
+        }
         self.notices.push_back(Notice::Subscribed);
         self.begin_mining();
     }

@@ -69,6 +69,7 @@ transcripts! {
     cpuminer_mines: "cpuminer.txt",
     epic_mines: "epic.txt",
     luxos_mines: "luxos.txt",
+    miningrigrentals_tests_and_mines: "miningrigrentals.txt",
     nerdminer_mines: "nerdminer.txt",
     nerdqaxe_mines: "nerdqaxe.txt",
     nicehash_verifies_and_mines: "nicehash.txt",

@@ -251,7 +251,7 @@ fn b14_a_password_may_be_missing_or_anything() {
 }
 
 /// What firmware calls itself, and the class that it gets for it.
-const AGENTS: [(&str, crate::Class); 27] = {
+const AGENTS: [(&str, crate::Class); 29] = {
     use crate::Class::*;
     [
         ("bmminer/2.0.0", Antminer),
@@ -267,6 +267,8 @@ const AGENTS: [(&str, crate::Class); 27] = {
         ("bosminer/0.2.0", Braiins),
         ("Braiins OS", Braiins),
         ("LUXminer 2024.5.1", LuxOs),
+        ("Antminer S19k Pro|LUXminer 2026.3.30|BHB56902|BHB56902", LuxOs),
+        ("MiningRigRentals/Test/1.0", MiningRigRentals),
         ("vnish/1.2.6", Vnish),
         ("xminer-1.2.6", Vnish),
         ("PowerPlay-BM/1.0", Epic),
@@ -315,6 +317,32 @@ fn b16_the_difficulty_comes_at_once_and_before_the_first_job() {
     // Without a job it comes all the same: NiceHash refuses a pool that says none.
     let mut pair = Pair::new();
     assert_eq!(kinds(&pair.ask(&BITAXE.join("\n"))), "1 2 3 difficulty");
+}
+
+#[test]
+fn b16_a_probe_hears_the_difficulty_before_it_authorizes() {
+    let subscribe =
+        r#"{"id":2,"method":"mining.subscribe","params":["MiningRigRentals/Test/1.0"]}"#;
+    // With a job and without one.
+    for mut pair in [connected(), Pair::new()] {
+        assert_eq!(kinds(&pair.ask(subscribe)), "2 difficulty");
+        assert_eq!(kinds(&pair.ask(subscribe)), "2", "once");
+        pair.pass(9 * SECOND);
+        assert!(pair.lines().is_empty(), "it has what it waited for");
+        // A step in between waits until the difficulty before it has had its job: B7.
+        want(&mut pair, 2e-7);
+        pair.say(AUTHORIZE);
+        pair.adopt(job(2, 2, pair.now));
+        pair.pass(2 * SECOND);
+        assert_eq!(kinds(&pair.lines()), "3 clean difficulty clean");
+    }
+    // To everybody else a difficulty would come between two requests: B4.
+    assert_eq!(kinds(&connected().ask(&subscribe.replace("/Test", ""))), "2 difficulty");
+    assert_eq!(kinds(&connected().ask(&subscribe.replace("MiningRig", "Rig"))), "2");
+    // Who does not wait is not told twice.
+    let mut pair = connected();
+    let lines = pair.ask(&[subscribe, AUTHORIZE].join("\n"));
+    assert_eq!(kinds(&lines), "2 3 difficulty clean");
 }
 
 #[test]
