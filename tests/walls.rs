@@ -35,7 +35,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "tracing",
         ],
     ),
-    ("node", &["pow", "wire", "bitcoin"]),
+    ("node", &["pow", "wire", "bitcoin", "miniscript"]),
     (
         "ops",
         &[

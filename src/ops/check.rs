@@ -1,34 +1,47 @@
-//! `check`: the file first, then the host, one line per finding. Leaves nothing behind and can
-//! be used beside a headframe that runs.
+//! `check`: the file first, then the host, then, if asked to, the nodes; one line per finding.
+//! Leaves nothing behind and can be used beside a headframe that runs.
 
+use crate::capacity;
 use crate::cli::CheckArgs;
-use crate::config::Config;
+use crate::config::{Config, NodeConfig, Spot, payout};
 use crate::exit::{Exit, Stop, say};
-use crate::host::{self, Finding};
-use crate::state;
+use crate::finding::Finding;
+use crate::{host, logins, state};
 
 /// Checks the file and the host; the first fault's kind decides the exit code.
 pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     if args.peers {
         return Err(Stop::not_in_this_version("--peers"));
     }
-    let config = Config::load(args.file.config.as_deref())?;
+    let (config, places) = Config::load(args.file.config.as_deref())?;
     let mut findings = host::findings(&config);
     let own = match state::folder(config.state_directory.as_deref()).and_then(|f| state::probe(&f))
     {
         Ok(own) => own,
         Err(error) => {
-            findings.push(Finding::Fault(error.to_string()));
+            findings.push(Finding::fault(Spot::of("state", "directory"), error.to_string()));
             None
         }
     };
     findings.extend(host::ports(&config, own));
-    let faults = findings.iter().any(|finding| matches!(finding, Finding::Fault(_)));
-    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    if faults {
+    findings.extend(of_money(&config));
+    if let NodeConfig::Bitcoind(nodes) = &config.node {
+        findings.extend(logins::findings(nodes, places.path()));
+    }
+    let lines: Vec<String> = findings.iter().map(|finding| finding.line(&places)).collect();
+    if findings.iter().any(Finding::is_fault) {
         return Err(Stop { exit: Exit::Unavailable, lines });
     }
     lines.iter().for_each(|line| say(line));
+    let connections = host::connections(config.limits.connections, host::files_max());
+    let connections = connections.unwrap_or_default();
+    capacity::table(&config, connections).iter().for_each(|line| say(line));
     say("good: `headframe run` would start");
     Ok(Exit::Done)
+}
+
+/// A payout that is allowed and unwise.
+fn of_money(config: &Config) -> Option<Finding> {
+    let what = payout::warning(&config.payout, &config.node)?;
+    Some(Finding::warning(Spot::of("payout", ""), what).of("payout"))
 }

@@ -1,21 +1,24 @@
 //! What this host must give: open files, locked memory, io_uring, cores, free ports, a clock.
 //! `check` shows every finding; `run` refuses to start on a fault and logs the warnings. Nothing
-//! here reads /proc/sys, which a hardened unit does not see.
+//! here depends on /proc/sys, which a hardened unit does not see.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use engine::Pretend;
+use engine::{Pretend, UringError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{CONNECTIONS_DEFAULT, Config, FILES_BESIDE_CONNECTIONS};
+use crate::config::{CONNECTIONS_DEFAULT, Config, FILES_BESIDE_CONNECTIONS, Spot};
+use crate::finding::Finding;
 
 /// glommio's executors refuse to start below this.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// Fewer miners than this is no service; the limit of open files is then the fault.
 const CONNECTIONS_USEFUL_MIN: u64 = 16;
+/// What an administrator says about rings: 0 for all, 1 for a group, 2 for nobody. A hardened unit
+/// may not see it.
+const RINGS_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
 /// Where time daemons say that the clock follows them.
 const CLOCK_SIGNS: [&str; 4] = [
     "/run/systemd/timesync/synchronized",
@@ -24,30 +27,14 @@ const CLOCK_SIGNS: [&str; 4] = [
     "/run/ntpd.pid",
 ];
 
-/// One thing that `check` has to say about the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// `run` would not start.
-    Fault(String),
-    /// `run` starts all the same.
-    Warning(String),
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Finding::Fault(text) => write!(out, "host: {text}"),
-            Finding::Warning(text) => write!(out, "host: warning: {text}"),
-        }
-    }
-}
-
 /// Everything about limits, cores and the clock; ports and folders are asked separately.
 pub fn findings(config: &Config) -> Vec<Finding> {
     let files = getrlimit(Resource::Nofile).maximum;
     let memory = getrlimit(Resource::Memlock).maximum;
     let mut found = Vec::new();
-    found.extend(connections(config.limits.connections, files).err().map(Finding::Fault));
+    let spot = Spot::of("limits", "connections");
+    let few = connections(config.limits.connections, files).err();
+    found.extend(few.map(|what| Finding::fault(spot, what)));
     found.extend(memlock(memory));
     found.extend(rings(&Pretend::default()));
     found.extend(cores(config));
@@ -78,13 +65,47 @@ pub fn connections(configured: Option<usize>, files_max: Option<u64>) -> Result<
 
 /// Whether the kernel gives the shards their rings, asked feature by feature.
 fn rings(pretend: &Pretend) -> Option<Finding> {
+    let spot = Spot::of("shards", "");
     match engine::probe(pretend) {
         Ok(capabilities) if capabilities.gather => None,
-        Ok(_) => Some(Finding::Warning(
-            "this kernel cannot let requests gather (Linux 6.12): plain waits, a little dearer"
-                .to_owned(),
+        Ok(_) => Some(Finding::warning(
+            spot,
+            "this kernel cannot let requests gather, so that each costs a little more; run Linux \
+             6.12 or later",
         )),
-        Err(error) => Some(Finding::Fault(error.to_string())),
+        Err(error) => {
+            let disabled = std::fs::read_to_string(RINGS_DISABLED).ok();
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            Some(Finding::fault(spot, no_rings(&error, disabled.as_deref(), &status)))
+        }
+    }
+}
+
+/// Why there is no ring: switched off for the host, or filtered for this process, as far as it can
+/// be seen from here; both look alike to whoever asks for one.
+fn no_rings(error: &UringError, disabled: Option<&str>, status: &str) -> String {
+    /// `Seccomp:` in a process's status: its system calls go through a filter.
+    const FILTERED: &str = "2";
+    let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    let filtered = seccomp.is_some_and(|mode| mode.trim() == FILTERED);
+    match (error, disabled.map(str::trim)) {
+        (UringError::Forbidden, Some("2")) => {
+            "io_uring is disabled on this host; set `sysctl kernel.io_uring_disabled=0`, and put \
+             it into /etc/sysctl.d so that it stays"
+                .to_owned()
+        }
+        (UringError::Forbidden, Some("1")) if !filtered => {
+            "io_uring is disabled for this user; set `sysctl kernel.io_uring_disabled=0`, or put \
+             this user into the group of kernel.io_uring_group"
+                .to_owned()
+        }
+        (UringError::Forbidden | UringError::Absent, _) if filtered => {
+            "io_uring is filtered for this process (seccomp); let the container's profile, or \
+             SystemCallFilter= of the unit, allow io_uring_setup, io_uring_enter and \
+             io_uring_register"
+                .to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -104,10 +125,11 @@ pub fn files_max() -> Option<u64> {
 
 fn memlock(maximum: Option<u64>) -> Option<Finding> {
     let bytes = maximum.filter(|bytes| *bytes < MEMLOCK_BYTES_MIN)?;
-    Some(Finding::Fault(format!(
+    let what = format!(
         "locked memory is limited to {bytes} bytes, but an executor needs {MEMLOCK_BYTES_MIN}; \
          raise it (LimitMEMLOCK=64M in the unit, `ulimit -l 65536` in a shell)"
-    )))
+    );
+    Some(Finding::fault(Spot::FILE, what))
 }
 
 fn cores(config: &Config) -> Vec<Finding> {
@@ -116,17 +138,16 @@ fn cores(config: &Config) -> Vec<Finding> {
         config.shards.cores.iter().filter(|core| !usable.contains(core)).collect();
     let mut found = Vec::new();
     if !foreign.is_empty() {
-        found.push(Finding::Fault(format!(
+        let what = format!(
             "[shards] cores names {foreign:?}, but this process may use {usable:?}; name cores \
              among these, or widen CPUAffinity= or the cgroup"
-        )));
+        );
+        found.push(Finding::fault(Spot::of("shards", "cores"), what));
     }
     if config.shards.count > usable.len() {
-        found.push(Finding::Warning(format!(
-            "{} shards share {} cores; one shard per core serves best",
-            config.shards.count,
-            usable.len()
-        )));
+        let (count, cores) = (config.shards.count, usable.len());
+        let what = format!("{count} shards share {cores} cores; one shard per core serves best");
+        found.push(Finding::warning(Spot::of("shards", "count"), what));
     }
     found
 }
@@ -134,10 +155,10 @@ fn cores(config: &Config) -> Vec<Finding> {
 fn clock() -> Option<Finding> {
     let synchronised = CLOCK_SIGNS.iter().any(|sign| Path::new(sign).exists());
     (!synchronised).then(|| {
-        Finding::Warning(
-            "no time daemon says that the clock is synchronised; blocks carry the time: run \
-             systemd-timesyncd or chrony"
-                .to_owned(),
+        Finding::warning(
+            Spot::FILE,
+            "no time daemon says that the clock is synchronised, and blocks carry the time; run \
+             systemd-timesyncd or chrony",
         )
     })
 }
@@ -145,12 +166,15 @@ fn clock() -> Option<Finding> {
 /// Whether every fixed port can be listened on. What the headframe that runs as `own` listens on
 /// is no fault: `check` must be usable beside it.
 pub fn ports(config: &Config, own: Option<u32>) -> Vec<Finding> {
-    let miners = config.listen.iter().flat_map(|listen| listen.addresses.iter());
-    let all = miners.map(|address| ("[listen]", address)).chain([("[http]", &config.http)]);
-    all.filter_map(|(section, address)| port(section, *address, own)).collect()
+    let listen = config.listen.iter().enumerate().flat_map(|(table, listen)| {
+        let spot = move |item| Spot { section: "listen", table, key: "address", item };
+        listen.addresses.iter().enumerate().map(move |(item, address)| (spot(item), *address))
+    });
+    let all = listen.chain([(Spot::of("http", "address"), config.http)]);
+    all.filter_map(|(spot, address)| port(spot, address, own)).collect()
 }
 
-fn port(section: &str, address: SocketAddr, own: Option<u32>) -> Option<Finding> {
+fn port(spot: Spot, address: SocketAddr, own: Option<u32>) -> Option<Finding> {
     let error = TcpListener::bind(address).err()?;
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse if own.is_some_and(|pid| listens(pid, address)) => return None,
@@ -161,8 +185,9 @@ fn port(section: &str, address: SocketAddr, own: Option<u32>) -> Option<Finding>
         }
         _ => "change the address",
     };
-    let text = format!("{section} address {address} cannot be used: {error}; {remedy}");
-    Some(Finding::Fault(text))
+    let section = spot.section;
+    let what = format!("[{section}] address {address} cannot be used: {error}; {remedy}");
+    Some(Finding::fault(spot, what))
 }
 
 /// Whether process `pid` has a listening socket on the port of `address`, as far as can be seen.
@@ -218,38 +243,52 @@ mod tests {
     #[test]
     fn a_kernel_that_lacks_something_is_a_fault_and_named() {
         let old = |missing| Pretend { missing, ..Pretend::default() };
-        let Some(Finding::Fault(text)) = rings(&old(vec![Feature::MultishotReceive])) else {
-            panic!("no shard runs without it")
-        };
-        assert!(text.contains("multishot receive"), "{text}");
-        assert!(text.contains("Linux 6.1"), "{text}");
-        let finding = rings(&old(vec![Feature::MinimumWait]));
-        assert!(matches!(finding, Some(Finding::Warning(_))), "{finding:?}");
+        let finding = rings(&old(vec![Feature::MultishotReceive])).expect("no shard runs without");
+        assert!(finding.is_fault() && finding.what.contains("multishot receive"), "{finding:?}");
+        assert!(finding.what.contains("Linux 6.1"), "{finding:?}");
+        let finding = rings(&old(vec![Feature::MinimumWait])).expect("it costs something");
+        assert!(!finding.is_fault(), "{finding:?}");
         let eperm = rustix::io::Errno::PERM.raw_os_error();
         let forbidden = Pretend { setup_fails: Some(eperm), ..Pretend::default() };
-        let Some(Finding::Fault(text)) = rings(&forbidden) else { panic!("there is no ring") };
-        assert!(text.contains("kernel.io_uring_disabled=0"), "{text}");
+        let finding = rings(&forbidden).expect("there is no ring");
+        assert!(finding.is_fault() && finding.what.contains("io_uring is "), "{finding:?}");
+    }
+
+    #[test]
+    fn disabled_and_filtered_rings_are_told_apart() {
+        let told = |error, disabled, status| no_rings(&error, disabled, status);
+        let (free, filtered) = ("Name:\tx\nSeccomp:\t0\n", "Seccomp:\t2\nSeccomp_filters:\t1\n");
+        let forbidden = || UringError::Forbidden;
+        assert!(
+            told(forbidden(), Some("2\n"), filtered).starts_with("io_uring is disabled on this")
+        );
+        assert!(told(forbidden(), Some("1\n"), free).contains("kernel.io_uring_group"));
+        for disabled in [Some("0\n"), None] {
+            assert!(told(forbidden(), disabled, filtered).contains("SystemCallFilter="));
+            assert!(told(UringError::Absent, disabled, filtered).contains("SystemCallFilter="));
+        }
+        assert!(told(forbidden(), None, free).contains("kernel.io_uring_disabled=0"));
+        assert!(told(UringError::Absent, None, free).contains("Linux 6.1"));
+        assert!(told(UringError::Files, Some("2"), filtered).contains("LimitNOFILE"));
     }
 
     #[test]
     fn little_locked_memory_is_a_fault() {
         assert_eq!(memlock(None), None);
         assert_eq!(memlock(Some(MEMLOCK_BYTES_MIN)), None);
-        assert!(
-            matches!(memlock(Some(65_536)), Some(Finding::Fault(text)) if text.contains("65536"))
-        );
+        let finding = memlock(Some(65_536)).expect("too little");
+        assert!(finding.is_fault() && finding.what.contains("65536"), "{finding:?}");
     }
 
     #[test]
     fn a_taken_port_is_a_fault_unless_it_is_ours() {
         let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = holder.local_addr().expect("it is bound");
-        let Some(Finding::Fault(text)) = port("[listen]", address, None) else {
-            panic!("the port is taken")
-        };
-        assert!(text.contains("another process listens there"), "{text}");
-        assert_eq!(port("[listen]", address, Some(std::process::id())), None);
+        let spot = Spot::of("listen", "address");
+        let finding = port(spot, address, None).expect("the port is taken");
+        assert!(finding.what.contains("another process listens there"), "{finding:?}");
+        assert_eq!(port(spot, address, Some(std::process::id())), None);
         drop(holder);
-        assert_eq!(port("[listen]", address, None), None);
+        assert_eq!(port(spot, address, None), None);
     }
 }

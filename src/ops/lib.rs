@@ -7,14 +7,17 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod capacity;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod exit;
+pub mod finding;
 pub mod generate;
 pub mod host;
 pub mod http;
+mod logins;
 pub mod logs;
 pub mod metrics;
 pub mod run;

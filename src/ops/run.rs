@@ -13,9 +13,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::blocks::BlockLog;
 use crate::cli::FileArgs;
-use crate::config::Config;
+use crate::config::{Config, Places};
 use crate::exit::{Exit, Stop};
-use crate::host::{self, Finding};
+use crate::finding::Finding;
+use crate::host;
 use crate::logs::{Logs, Lost};
 use crate::signals::{Asked, Signals};
 use crate::state::{self, StateFolder};
@@ -29,15 +30,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until a signal ends it.
 pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
-    let config = Config::load(args.config.as_deref())?;
+    let (config, places) = Config::load(args.config.as_deref())?;
     host::raise_limits().map_err(Stop::unavailable)?;
-    let warnings = host_allows(&config)?;
+    let warnings = allowed(host::findings(&config), &places)?;
     let folder = state::folder(config.state_directory.as_deref()).map_err(Stop::unavailable)?;
     let state = StateFolder::take(&folder).map_err(Stop::unavailable)?;
-    let faults: Vec<String> = host::ports(&config, None).iter().map(ToString::to_string).collect();
-    if !faults.is_empty() {
-        return Err(Stop { exit: Exit::Unavailable, lines: faults });
-    }
+    allowed(host::ports(&config, None), &places)?;
     let asked = signals::start()?;
     let logs = Logs::start(config.log)?;
     tracing::info!(version = version::LONG, state = %state.path().display(), "headframe starts");
@@ -57,20 +55,14 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
 }
 
 /// Faults of the host end the start; warnings are for the log.
-fn host_allows(config: &Config) -> Result<Vec<String>, Stop> {
-    let mut faults = Vec::new();
-    let mut warnings = Vec::new();
-    for finding in host::findings(config) {
-        match finding {
-            Finding::Fault(_) => faults.push(finding.to_string()),
-            Finding::Warning(text) => warnings.push(text),
-        }
-    }
+fn allowed(findings: Vec<Finding>, places: &Places) -> Result<Vec<String>, Stop> {
+    let (faults, warnings): (Vec<Finding>, Vec<Finding>) =
+        findings.into_iter().partition(Finding::is_fault);
     if faults.is_empty() {
-        Ok(warnings)
-    } else {
-        Err(Stop { exit: Exit::Unavailable, lines: faults })
+        return Ok(warnings.into_iter().map(|warning| warning.what).collect());
     }
+    let lines = faults.iter().map(|fault| fault.line(places)).collect();
+    Err(Stop { exit: Exit::Unavailable, lines })
 }
 
 /// Starts the farm and looks after it until it is drained.

@@ -9,7 +9,7 @@ use engine::{Engine, EngineConfig, StartError};
 use node::simulated::Control;
 use pow::{Difficulty, Kernel};
 
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, NodeConfig};
 use crate::exit::Stop;
 use crate::host;
 use crate::logs::Lost;
@@ -26,7 +26,10 @@ const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;
 pub fn start(config: &Config, lost: Option<Lost>) -> Result<(Running, Control), Stop> {
     let started = engine::now();
     let engine_config = engine_config(config)?;
-    let (link, control) = node::simulated::spawn(config.simulation).map_err(Stop::unavailable)?;
+    let NodeConfig::Simulated(parameters) = config.node else {
+        return Err(Stop::unavailable("[node] rpc is not in this version"));
+    };
+    let (link, control) = node::simulated::spawn(parameters).map_err(Stop::unavailable)?;
     let engine = Engine::start(engine_config, link).map_err(|error| match error {
         StartError::ThreadEnded(_) => Stop::internal(error),
         error => Stop::unavailable(error),

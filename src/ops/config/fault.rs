@@ -32,7 +32,10 @@ impl Faults {
             let (line, column) = place(text, fault.offset);
             format!("{}:{line}:{column}: {}; {}", path.display(), fault.what, fault.remedy)
         };
-        Faults { lines: faults.into_iter().map(line).collect() }
+        let mut lines: Vec<String> = faults.into_iter().map(line).collect();
+        // Two rules about one value may stumble over the same thing.
+        lines.dedup();
+        Faults { lines }
     }
 
     /// The file as a whole cannot be read: the place is its very beginning.
@@ -67,7 +70,7 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 /// Line and column of a byte offset, both from 1; the column counts characters, as editors do.
-fn place(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn place(text: &str, offset: usize) -> (usize, usize) {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

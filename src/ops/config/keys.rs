@@ -25,6 +25,8 @@ pub(crate) struct Section {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     pub(crate) built: Built,
+    /// Whether its being there means something: the sample then shows it as a comment.
+    pub(crate) optional: bool,
     pub(crate) what: &'static str,
     pub(crate) keys: &'static [Key],
 }
@@ -63,17 +65,26 @@ const fn not_yet(name: &'static str) -> Key {
 }
 
 const fn section(name: &'static str, what: &'static str, keys: &'static [Key]) -> Section {
-    Section { name, shape: Shape::Table, built: Built::Yes, what, keys }
+    Section { name, shape: Shape::Table, built: Built::Yes, optional: false, what, keys }
 }
 
 const fn absent(name: &'static str) -> Section {
-    Section { name, shape: Shape::TableOrSeveral, built: Built::NotYet, what: "", keys: &[] }
+    let (shape, built) = (Shape::TableOrSeveral, Built::NotYet);
+    Section { name, shape, built, optional: true, what: "", keys: &[] }
 }
 
 impl Section {
     /// The key of this name.
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// The section's head, as a file has it.
+pub(crate) fn written(section: &Section) -> String {
+    match (section.optional, section.shape) {
+        (true, Shape::TableOrSeveral) => format!("[[{}]]", section.name),
+        _ => format!("[{}]", section.name),
     }
 }
 
@@ -88,6 +99,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         name: "listen",
         shape: Shape::TableOrSeveral,
         built: Built::Yes,
+        optional: false,
         what: "Where miners connect; or several [[listen]], each with its own values.",
         keys: LISTEN,
     },
@@ -96,11 +108,18 @@ pub(crate) const SECTIONS: &[Section] = &[
     section("state", "What must survive a restart.", STATE),
     section("shards", "Threads that serve miners, each pinned to a core of its own.", SHARDS),
     section("difficulty", "The difficulty of the shares that miners send.", DIFFICULTY),
-    section("failover", "", FAILOVER),
+    section("failover", "What happens when work runs out.", FAILOVER),
     absent("upstream"),
     section("node", "Where work comes from and where blocks go.", NODE),
     section("node.simulation", "The embedded chain.", SIMULATION),
-    absent("node.backup"),
+    Section {
+        name: "node.backup",
+        shape: Shape::TableOrSeveral,
+        built: Built::Yes,
+        optional: true,
+        what: "Further nodes: templates come from the first that is well, blocks go to all.",
+        keys: BACKUP,
+    },
     section("payout", "Who is paid for a block.", PAYOUT),
     absent("declarator"),
     absent("template_provider"),
@@ -113,12 +132,7 @@ pub(crate) const SECTIONS: &[Section] = &[
 const LISTEN: &[Key] = &[
     key("address", r#"["0.0.0.0:3333"]"#, "IP:PORT; port 0 takes a free one and logs it"),
     key("allow", r#"["private"]"#, r#"who may connect: networks (CIDR), "private" or "any""#),
-    Key {
-        name: "proxy_protocol_from",
-        built: Built::Yes,
-        sample: Sample::Hidden,
-        what: "networks that must send a PROXY header",
-    },
+    key("proxy_protocol_from", "[]", "networks whose connections must begin with a PROXY header"),
     key("extranonce2_size", "4", "bytes that a miner may roll in the coinbase"),
 ];
 
@@ -143,24 +157,56 @@ const DIFFICULTY: &[Key] = &[
     example("maximum", "1000000.0", "never harder"),
 ];
 
-const FAILOVER: &[Key] = &[not_yet("fallback_solo"), not_yet("no_work")];
+const FAILOVER: &[Key] = &[
+    not_yet("fallback_solo"),
+    key("no_work", r#""release""#, r#"miners are let go, to their other pools; or "park": kept"#),
+];
+
+const RPC: Key =
+    example("rpc", r#""http://127.0.0.1:8332""#, "or your bitcoind, in place of simulated");
+const COOKIE_FILE: Key = example(
+    "cookie_file",
+    r#""/var/lib/bitcoind/.cookie""#,
+    "how to log in there; or user, and one of the next two",
+);
+const USER: Key = example("user", r#""headframe""#, "as in bitcoind's rpcauth");
+const PASSWORD: Key = example("password", r#""…""#, "then let nobody else read this file");
+const PASSWORD_FILE: Key =
+    example("password_file", r#""/etc/headframe/rpc-password""#, "a file with nothing else in it");
+const ZMQ_HASHBLOCK: Key = example(
+    "zmq_hashblock",
+    r#""tcp://127.0.0.1:28332""#,
+    "bitcoind's -zmqpubhashblock: the fastest news of a block",
+);
 
 const NODE: &[Key] = &[
     key("simulated", "true", "the embedded chain: real blocks on a regtest of its own"),
+    RPC,
+    COOKIE_FILE,
+    USER,
+    PASSWORD,
+    PASSWORD_FILE,
+    ZMQ_HASHBLOCK,
+    example("network", r#""main""#, "main (the default), test, testnet4 or regtest"),
+    not_yet("ipc"),
+    not_yet("template_provider"),
+];
+
+const BACKUP: &[Key] = &[
+    RPC,
+    COOKIE_FILE,
+    USER,
+    PASSWORD,
+    PASSWORD_FILE,
+    ZMQ_HASHBLOCK,
     Key {
         name: "network",
         built: Built::Yes,
-        sample: Sample::Example(r#""regtest""#),
-        what: "the simulated chain is a regtest",
+        sample: Sample::Hidden,
+        what: "of all nodes the same",
     },
-    not_yet("rpc"),
-    not_yet("cookie_file"),
-    not_yet("user"),
-    not_yet("password"),
-    not_yet("password_file"),
     not_yet("ipc"),
     not_yet("template_provider"),
-    not_yet("zmq_hashblock"),
 ];
 
 const SIMULATION: &[Key] = &[
@@ -177,7 +223,7 @@ const SIMULATION: &[Key] = &[
 const PAYOUT: &[Key] = &[
     example("address", r#""bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x""#, "of any type"),
     example("script", r#""51""#, "or the output script in hex"),
-    not_yet("descriptor"),
+    example("descriptor", r#""raw(51)""#, "or addr() raw() pk() pkh() wpkh() sh() wsh() tr()"),
     key("signature", r#""/headframe/""#, "in the coinbase, after the extranonce"),
 ];
 

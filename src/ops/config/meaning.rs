@@ -3,23 +3,21 @@
 //! replaced by its default only so that the rest of the file can be judged too: the file as a
 //! whole is refused.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use node::payout::{Network, payout_script};
 use node::simulated::{
     BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX, Spacing,
     TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
 };
-
 use shard::AllowList;
 
 use super::fault::Fault;
 use super::raw::{RawConfig, RawTable};
 use super::value::Reader;
 use super::{
-    CONNECTIONS_DEFAULT, Config, Difficulty, Format, Host, Limits, Listen, Log, Payout, Shards,
+    CONNECTIONS_DEFAULT, Config, Difficulty, Format, Host, Limits, Listen, Log, NoWork, Shards,
+    payout, source,
 };
 
 /// Every hash meets anything below about 2.3e-10, so that nothing smaller means more.
@@ -28,16 +26,6 @@ const DIFFICULTY_MIN: f64 = 1e-12;
 const DIFFICULTY_MAX: f64 = 1e15;
 /// Below 2 bytes a large machine runs out of work within a second; 16 is what pools grant.
 const EXTRANONCE2_SIZE: std::ops::RangeInclusive<u64> = 2..=16;
-/// A consensus rule: a coinbase's scriptSig.
-const SCRIPT_SIG_BYTES_MAX: usize = 100;
-/// What `farm` puts before the extranonce, so that a tip that comes back makes other headers.
-const TIP_BYTES: usize = 2;
-/// BIP34: the height needs a length and four bytes until block 2,147,483,647.
-const HEIGHT_PUSH_BYTES_MAX: usize = 5;
-/// What tells our miners apart, before the bytes that they roll.
-const EXTRANONCE1_BYTES: usize = 4;
-/// Consensus: no script above this can ever be spent.
-const SCRIPT_BYTES_MAX: usize = 10_000;
 /// What the slot table can address, and more than a process may have open files.
 const CONNECTIONS_MAX: u64 = 1 << 20;
 /// Below this duplicates would pass at ordinary share rates; above it memory is the limit.
@@ -45,7 +33,7 @@ const FINGERPRINTS: std::ops::RangeInclusive<u64> = 64..=1 << 20;
 
 /// Reads everything; `None` only if a required part is missing, which is then in `faults`.
 pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Config> {
-    let simulation = node(raw, faults);
+    let node = source::node(raw, faults);
     let mut listen = Vec::new();
     let mut places = Vec::new();
     for table in raw.tables("listen") {
@@ -59,7 +47,7 @@ pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Con
     let http = reader.address("address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9332)));
     places.push((reader.offset("address"), http));
     once_each(&places, faults);
-    let payout = payout(raw, &listen, faults);
+    let payout = payout::payout(raw, node.as_ref(), &listen, faults);
     let reader = &mut Reader { table: raw.table("state"), faults };
     let state_directory = state_directory(reader);
     Some(Config {
@@ -67,7 +55,8 @@ pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Con
         state_directory,
         shards: shards(&mut Reader { table: raw.table("shards"), faults }),
         difficulty: difficulty(&mut Reader { table: raw.table("difficulty"), faults }),
-        simulation: simulation?,
+        no_work: no_work(&mut Reader { table: raw.table("failover"), faults }),
+        node: node?,
         payout,
         http,
         log: log(&mut Reader { table: raw.table("log"), faults }),
@@ -92,18 +81,29 @@ fn listener(
             "write allow = [\"private\"]",
         );
     }
-    let proxies = reader.raw("proxy_protocol_from");
-    if proxies.is_some_and(|raw| raw.value.as_array().is_none_or(|list| !list.is_empty())) {
-        reader.fault(
-            "proxy_protocol_from",
-            "proxy_protocol_from is not in this version",
-            "remove the line",
-        );
-    }
+    let proxy_from = reader.networks("proxy_protocol_from").unwrap_or_else(nobody);
+    proxies_may_connect(reader, &allow);
     let extranonce2_size = reader.whole("extranonce2_size", EXTRANONCE2_SIZE).unwrap_or(4) as u8;
     places.extend(addresses.iter().copied());
     let addresses = addresses.into_iter().map(|(_, address)| address).collect();
-    Listen { addresses, allow, extranonce2_size }
+    Listen { addresses, allow, proxy_from, extranonce2_size }
+}
+
+/// `allow` is about whoever connects, and that is the load balancer.
+fn proxies_may_connect(reader: &mut Reader<'_, '_>, allow: &AllowList) {
+    for (offset, network) in reader.texts("proxy_protocol_from", "[]").unwrap_or_default() {
+        let first = network.split('/').next().and_then(|address| address.parse().ok());
+        if first.is_some_and(|first: IpAddr| !allow.allows(first)) {
+            let what = format!("\"{network}\" must send a PROXY header and may not connect");
+            let remedy = "add it to allow: that list is about who connects, not whom they speak of";
+            reader.faults.push(Fault::new(offset, what, remedy));
+        }
+    }
+}
+
+/// A list without a network.
+fn nobody() -> AllowList {
+    AllowList::parse([]).expect("no entry can be wrong")
 }
 
 /// The farm's jobs have one split of the extranonce in this version.
@@ -120,15 +120,34 @@ fn one_extranonce2_size(raw: &RawConfig<'_>, listen: &[Listen], faults: &mut Vec
     }
 }
 
-/// The same address twice would share its miners between two sets of rules by chance.
+/// The same address twice would share its miners between two sets of rules by chance, and every
+/// interface's includes each interface's.
 fn once_each(places: &[(usize, SocketAddr)], faults: &mut Vec<Fault>) {
-    let mut seen = BTreeMap::new();
-    for (offset, address) in places {
-        if address.port() != 0 && seen.insert(address, offset).is_some() {
+    const REMEDY: &str = "give each listener and [http] its own port";
+    let mut seen: Vec<SocketAddr> = Vec::new();
+    for (offset, address) in places.iter().filter(|(_, address)| address.port() != 0) {
+        if seen.contains(address) {
             let what = format!("address \"{address}\" is used twice");
-            faults.push(Fault::new(*offset, what, "give each listener and [http] its own port"));
+            faults.push(Fault::new(*offset, what, REMEDY));
+        } else if let Some(other) = seen.iter().find(|other| overlap(**other, *address)) {
+            let what =
+                format!("address \"{address}\" is part of \"{other}\" or the other way round");
+            faults.push(Fault::new(*offset, what, REMEDY));
         }
+        seen.push(*address);
     }
+}
+
+/// Whether one of two addresses is that of every interface, on the same port. `[::]` leaves IPv4
+/// alone where something listens there.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let every = one.ip().is_unspecified() || other.ip().is_unspecified();
+    every && one.port() == other.port() && one.is_ipv4() == other.is_ipv4()
+}
+
+fn no_work(reader: &mut Reader<'_, '_>) -> NoWork {
+    let words = [("release", NoWork::Release), ("park", NoWork::Park)];
+    reader.word("no_work", &words, NoWork::Release)
 }
 
 fn state_directory(reader: &mut Reader<'_, '_>) -> Option<PathBuf> {
@@ -183,30 +202,9 @@ fn difficulty(reader: &mut Reader<'_, '_>) -> Difficulty {
     Difficulty { start, minimum: minimum.unwrap_or(start.min(1.0)), maximum }
 }
 
-fn node(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Parameters> {
-    let reader = &mut Reader { table: raw.table("node"), faults };
-    let remedy = "add [node] with simulated = true";
-    if reader.table.is_none() {
-        reader.fault("node", "no source of work: [node] is missing", remedy);
-        return None;
-    }
-    if reader.raw("simulated").is_none() {
-        let what = "no source of work: [node] does not say simulated = true";
-        reader.fault("simulated", what, remedy);
-    } else if !reader.flag("simulated", true) {
-        let what = "simulated = false needs a bitcoind, which is not in this version";
-        reader.fault("simulated", what, "write simulated = true");
-    }
-    if let Some(network) = reader.text("network")
-        && network != "regtest"
-    {
-        let what = format!("network \"{network}\" is not what the simulated node is");
-        reader.fault("network", what, "write \"regtest\" or remove the line");
-    }
-    Some(simulation(&mut Reader { table: raw.table("node.simulation"), faults }))
-}
-
-fn simulation(reader: &mut Reader<'_, '_>) -> Parameters {
+/// What `[node.simulation]` says.
+pub(super) fn simulation(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Parameters {
+    let reader = &mut Reader { table: raw.table("node.simulation"), faults };
     use node::simulated::{DIFFICULTY_MAX, DIFFICULTY_MIN};
     let default = Parameters::default();
     let block_seconds =
@@ -233,46 +231,6 @@ fn simulation(reader: &mut Reader<'_, '_>) -> Parameters {
         start_height: small(start_height, default.start_height),
         template_seconds: template_seconds.unwrap_or(default.template_seconds),
     }
-}
-
-fn payout(raw: &RawConfig<'_>, listen: &[Listen], faults: &mut Vec<Fault>) -> Payout {
-    let reader = &mut Reader { table: raw.table("payout"), faults };
-    let address = reader.text("address");
-    let script = reader.text("script");
-    if address.is_some() && script.is_some() {
-        let what = "address and script are both given";
-        reader.fault("script", what, "keep the one that is meant");
-    }
-    let from_address = address.and_then(|address| {
-        let read = payout_script(&address, Network::Regtest);
-        read.map_err(|error| reader.fault("address", error.to_string(), error.remedy())).ok()
-    });
-    let from_script = script.and_then(|script| {
-        let bytes = hex(&script).filter(|bytes| (1..=SCRIPT_BYTES_MAX).contains(&bytes.len()));
-        if bytes.is_none() {
-            let what = "script is not an output script in hex";
-            reader.fault("script", what, "write pairs of 0-9 and a-f, at most 10,000 bytes");
-        }
-        bytes
-    });
-    Payout { script: from_address.or(from_script), signature: signature(reader, listen) }
-}
-
-fn signature(reader: &mut Reader<'_, '_>, listen: &[Listen]) -> Vec<u8> {
-    let signature = reader.text("signature").unwrap_or_else(|| "/headframe/".to_owned());
-    let rolled = listen.iter().map(|listen| usize::from(listen.extranonce2_size)).max();
-    let fixed = HEIGHT_PUSH_BYTES_MAX + TIP_BYTES + EXTRANONCE1_BYTES;
-    let taken = fixed + rolled.unwrap_or(0);
-    let room = SCRIPT_SIG_BYTES_MAX - taken;
-    if signature.len() > room {
-        let what = format!("signature has {} bytes", signature.len());
-        let remedy = format!(
-            "use at most {room}: height, tip and extranonce take {taken} of the \
-             {SCRIPT_SIG_BYTES_MAX} bytes of a coinbase's scriptSig"
-        );
-        reader.fault("signature", what, remedy);
-    }
-    signature.into_bytes()
 }
 
 fn log(reader: &mut Reader<'_, '_>) -> Log {
@@ -304,12 +262,4 @@ fn limits(reader: &mut Reader<'_, '_>) -> Limits {
     }
     let fingerprints = reader.whole("fingerprints", FINGERPRINTS).unwrap_or(4_096) as usize;
     Limits { connections, per_source, fingerprints }
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(pair).collect()
 }

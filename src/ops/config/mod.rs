@@ -5,8 +5,11 @@
 mod fault;
 mod keys;
 mod meaning;
+pub(crate) mod payout;
+mod places;
 mod raw;
 mod sample;
+mod source;
 mod value;
 
 use std::fs::File;
@@ -15,8 +18,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use fault::Faults;
+pub use places::{Places, Spot};
 pub use sample::sample;
 use shard::AllowList;
+pub use source::{Bitcoind, Login, NodeConfig, Nodes, Secret};
 
 /// More than any farm's file; a larger one is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,8 +40,10 @@ pub struct Config {
     pub shards: Shards,
     /// The difficulty of shares.
     pub difficulty: Difficulty,
-    /// The embedded chain: the only source of work in this version.
-    pub simulation: node::simulated::Parameters,
+    /// What happens to miners when there is no work.
+    pub no_work: NoWork,
+    /// Where work comes from and where blocks go to.
+    pub node: NodeConfig,
     /// Who is paid for a block.
     pub payout: Payout,
     /// The page, health, metrics and the API.
@@ -54,6 +61,8 @@ pub struct Listen {
     pub addresses: Vec<SocketAddr>,
     /// Who may connect.
     pub allow: AllowList,
+    /// Who must begin a connection with a PROXY header; usually nobody.
+    pub proxy_from: AllowList,
     /// Bytes that a miner may roll in the coinbase.
     pub extranonce2_size: u8,
 }
@@ -102,6 +111,15 @@ pub struct Payout {
     pub signature: Vec<u8>,
 }
 
+/// What happens to miners when there has been no work for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWork {
+    /// They are let go, so that they use their own other pools.
+    Release,
+    /// They are kept.
+    Park,
+}
+
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -139,7 +157,7 @@ pub const FILES_BESIDE_CONNECTIONS: usize = 1_000;
 
 impl Config {
     /// Reads the file at `path`, or the first of `SEARCHED` that exists.
-    pub fn load(path: Option<&Path>) -> Result<Config, Faults> {
+    pub fn load(path: Option<&Path>) -> Result<(Config, Places), Faults> {
         let path = match path {
             Some(path) => path.to_owned(),
             None => {
@@ -156,15 +174,15 @@ impl Config {
         self.listen.first().map_or(4, |listen| listen.extranonce2_size)
     }
 
-    /// Reads `text`; `path` is only named in errors.
-    pub fn parse(path: &Path, text: &str) -> Result<Config, Faults> {
+    /// Reads `text`; `path` is only named in findings.
+    pub fn parse(path: &Path, text: &str) -> Result<(Config, Places), Faults> {
         let mut faults = Vec::new();
         let raw = raw::RawConfig::read(text, &mut faults);
         // A document that is not TOML has no meaning to look for.
         let broken = !faults.is_empty() && raw.is_empty();
         let config = if broken { None } else { meaning::config(&raw, &mut faults) };
         match config {
-            Some(config) if faults.is_empty() => Ok(config),
+            Some(config) if faults.is_empty() => Ok((config, Places::of(path, text, &raw))),
             _ => Err(Faults::within(path, text, faults)),
         }
     }

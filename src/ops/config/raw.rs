@@ -64,6 +64,11 @@ impl<'t> RawConfig<'t> {
         self.tables.iter().filter(move |table| table.section.name == section)
     }
 
+    /// All tables, in the order of the file within each section.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &RawTable<'t>> {
+        self.tables.iter()
+    }
+
     fn take_document(&mut self, document: DeTable<'t>, faults: &mut Vec<Fault>) {
         for (name, value) in document {
             let offset = name.span().start;

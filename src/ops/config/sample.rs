@@ -1,7 +1,7 @@
 //! The sample file, written from the table of keys, so that it can never name a key that the
 //! reader refuses or forget one that it takes.
 
-use super::keys::{Built, SECTIONS, Sample, Section};
+use super::keys::{Built, SECTIONS, Sample, Section, written};
 
 /// Columns after which the remark of a key starts.
 const REMARK_COLUMN: usize = 34;
@@ -39,6 +39,7 @@ fn write_section(text: &mut String, section: &Section) {
     if !section.what.is_empty() {
         text.push_str(&format!("# {}\n", section.what));
     }
-    text.push_str(&format!("[{}]\n", section.name));
+    let mark = if section.optional { "# " } else { "" };
+    text.push_str(&format!("{mark}{}\n", written(section)));
     text.extend(lines);
 }

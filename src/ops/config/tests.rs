@@ -2,9 +2,13 @@
 
 use super::*;
 
+mod nodes;
+
 const PATH: &str = "farm.toml";
 /// The least that a file needs.
 const LEAST: &str = "[node]\nsimulated = true\n";
+/// The first example of BIP173.
+const MAIN_ADDRESS: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
 
 #[track_caller]
 fn refused(text: &str, wanted: &[&str]) {
@@ -20,7 +24,8 @@ fn refused_line(text: &str, wanted: &str) {
 
 #[track_caller]
 fn accepted(text: &str) -> Config {
-    Config::parse(Path::new(PATH), text).unwrap_or_else(|faults| panic!("{faults}\nof\n{text}"))
+    let read = Config::parse(Path::new(PATH), text);
+    read.unwrap_or_else(|faults| panic!("{faults}\nof\n{text}")).0
 }
 
 #[test]
@@ -40,12 +45,24 @@ fn the_least_file_gets_every_default() {
 fn the_sample_is_a_good_file_and_says_the_defaults() {
     let text = sample();
     assert_eq!(accepted(&text), accepted(LEAST), "{text}");
-    let uncommented = text.replace("\n# script = \"51\"", "").replace("\n# ", "\n");
-    let keys = uncommented.lines().filter(|line| line.contains(" = ") || line.starts_with('['));
-    let text: Vec<&str> = keys.collect();
+    // The examples are good too, as far as they do not exclude each other.
+    let excluded = ["script", "descriptor", "user", "password", "password_file", "simulated"];
+    let shown = |line: &&str| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        (line.contains(" = ") || line.starts_with('[')) && !excluded.contains(&key)
+    };
+    let uncommented = text.replace("\n# ", "\n");
+    let (nodes, rest) = uncommented.split_once("[node.simulation]").expect("its section");
+    let (_, rest) = rest.split_once("[[node.backup]]").expect("its section");
+    let rest = rest.replace("127.0.0.1:8332", "127.0.0.2:8332");
+    let rest = rest.replace("bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x", MAIN_ADDRESS);
+    let text = format!("{nodes}[[node.backup]]{rest}");
+    let text: Vec<&str> = text.lines().filter(shown).collect();
     let config = accepted(&text.join("\n"));
-    assert_eq!(config.shards.cores, [0, 1], "the examples are good too");
+    assert_eq!(config.shards.cores, [0, 1]);
     assert!(config.payout.script.is_some());
+    let NodeConfig::Bitcoind(nodes) = config.node else { panic!("{:?}", config.node) };
+    assert_eq!(nodes.nodes.len(), 2);
 }
 
 #[test]
@@ -76,6 +93,55 @@ fn several_listeners_have_their_own_values() {
     ));
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.listen[1].allow, AllowList::any());
+}
+
+#[test]
+fn proxies_are_nobody_unless_named() {
+    let source = "10.0.0.7".parse().expect("an address");
+    assert!(!accepted(LEAST).listen[0].proxy_from.allows(source));
+    let text = format!("[listen]\nproxy_protocol_from = [\"10.0.0.0/8\"]\n{LEAST}");
+    assert!(accepted(&text).listen[0].proxy_from.allows(source));
+    refused_line(
+        "[listen]\nproxy_protocol_from = [\"balancer\"]",
+        "farm.toml:2:24: \"balancer\" is no network; write \"10.0.0.0/8\", \"private\" or \"any\"",
+    );
+}
+
+#[test]
+fn a_proxy_must_be_allowed_to_connect() {
+    refused_line(
+        "[listen]\nproxy_protocol_from = [\"127.0.0.1\", \"8.8.8.0/24\"]",
+        "farm.toml:2:37: \"8.8.8.0/24\" must send a PROXY header and may not connect; add it to \
+         allow: that list is about who connects, not whom they speak of",
+    );
+    let text = "[listen]\nproxy_protocol_from = [\"8.8.8.0/24\"]\nallow = [\"any\"]\n";
+    accepted(&format!("{text}{LEAST}"));
+}
+
+#[test]
+fn miners_are_released_without_work_unless_parked() {
+    assert_eq!(accepted(LEAST).no_work, NoWork::Release);
+    let text = format!("[failover]\nno_work = \"park\"\n{LEAST}");
+    assert_eq!(accepted(&text).no_work, NoWork::Park);
+    refused_line(
+        "[failover]\nno_work = \"wait\"",
+        "farm.toml:2:11: no_work cannot be \"wait\"; use one of release, park",
+    );
+}
+
+#[test]
+fn every_place_is_known_after_the_file_was_good() {
+    let text = "[[listen]]\naddress = [\"0.0.0.0:1\",\n  \"0.0.0.0:2\"]\n\
+                [[listen]]\naddress = \"0.0.0.0:3\"\n[node]\nsimulated = true\n";
+    let (_, places) = Config::parse(Path::new(PATH), text).expect("a good file");
+    let listen = |table, item| Spot { section: "listen", table, key: "address", item };
+    assert_eq!(places.show(listen(0, 0)), "farm.toml:2:12");
+    assert_eq!(places.show(listen(0, 1)), "farm.toml:3:3");
+    assert_eq!(places.show(listen(1, 0)), "farm.toml:5:11");
+    assert_eq!(places.show(Spot::of("node", "simulated")), "farm.toml:7:13");
+    assert_eq!(places.show(Spot::of("node", "rpc")), "farm.toml:6:2", "the section");
+    assert_eq!(places.show(Spot::of("http", "address")), "farm.toml:1:1", "the file");
+    assert_eq!(places.show(Spot::FILE), "farm.toml:1:1");
 }
 
 #[test]
@@ -179,6 +245,11 @@ fn wrong_values_are_refused() {
             "2:25: address \"1.1.1.1:1\" is used twice; give each listener and [http] its own port",
         ),
         (
+            "[listen]\naddress = [\"1.1.1.1:1\", \"0.0.0.0:1\"]",
+            "2:25: address \"0.0.0.0:1\" is part of \"1.1.1.1:1\" or the other way round; give \
+             each listener and [http] its own port",
+        ),
+        (
             "[listen]\naddress = \"127.0.0.1:9332\"",
             "1:1: address \"127.0.0.1:9332\" is used twice; give each listener and [http] its own \
              port",
@@ -221,8 +292,7 @@ fn wrong_values_elsewhere_are_refused() {
         ("[log]\nformat = \"xml\"", "2:10: format cannot be \"xml\"; use one of text, json"),
         (
             "[payout]\nscript = \"5g\"",
-            "2:10: script is not an output script in hex; write pairs of 0-9 and a-f, at most \
-             10,000 bytes",
+            "2:10: the output script is not in hex; write pairs of 0-9 and a-f, as in \"0014…\"",
         ),
         (
             "[payout]\naddress = \"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa\"",
@@ -278,7 +348,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("[declarator]", "1:2: section [declarator]"),
         ("[template_provider]", "1:2: section [template_provider]"),
         ("[pool]", "1:2: section [pool]"),
-        ("[[node.backup]]", "1:8: section [node.backup]"),
     ];
     for (text, wanted) in sections {
         let wanted = format!("farm.toml:{wanted} is not in this version; remove the section");
@@ -286,9 +355,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
     }
     let keys = [
         ("[failover]\nfallback_solo = true", "failover", "fallback_solo"),
-        ("[failover]\nno_work = \"park\"", "failover", "no_work"),
         ("[difficulty]\nshares_per_minute = 12.0", "difficulty", "shares_per_minute"),
-        ("[payout]\ndescriptor = \"wpkh()\"", "payout", "descriptor"),
     ];
     for (text, section, key) in keys {
         let wanted = format!(
@@ -296,7 +363,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         );
         refused_line(text, &wanted);
     }
-    for key in ["rpc", "ipc", "template_provider", "zmq_hashblock", "cookie_file"] {
+    for key in ["ipc", "template_provider"] {
         refused(
             &format!("{LEAST}{key} = \"x\"\n"),
             &[&format!(
@@ -304,11 +371,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             )],
         );
     }
-    accepted(&format!("[listen]\nproxy_protocol_from = []\n{LEAST}"));
-    refused_line(
-        "[listen]\nproxy_protocol_from = [\"10.0.0.0/8\"]",
-        "farm.toml:2:23: proxy_protocol_from is not in this version; remove the line",
-    );
     refused_line(
         "[log]\nformat = \"journald\"",
         "farm.toml:2:10: format \"journald\" is not in this version; use \"text\" or \"json\": \
@@ -317,29 +379,12 @@ fn what_is_not_built_yet_is_refused_by_name() {
 }
 
 #[test]
-fn a_file_without_work_is_refused() {
-    refused(
-        "",
-        &["farm.toml:1:1: no source of work: [node] is missing; add [node] with simulated = true"],
-    );
-    refused(
-        "[node]\nsimulated = false\n",
-        &["farm.toml:2:13: simulated = false needs a bitcoind, which is not in this version; \
-           write simulated = true"],
-    );
-    refused(
-        "[node]\nsimulated = true\nnetwork = \"main\"\n",
-        &["farm.toml:3:11: network \"main\" is not what the simulated node is; write \"regtest\" \
-           or remove the line"],
-    );
-}
-
-#[test]
 fn all_findings_come_in_the_order_of_the_file() {
     refused(
         "[listen]\nadress = \"x\"\n[difficulty]\nstart = 0\n[pool]\n",
         &[
-            "farm.toml:1:1: no source of work: [node] is missing; add [node] with simulated = true",
+            "farm.toml:1:1: no source of work: [node] is missing; name your bitcoind: \
+             rpc = \"http://127.0.0.1:8332\" under [node]; or write simulated = true",
             "farm.toml:2:1: unknown key \"adress\" in [listen]; did you mean \"address\"?",
             "farm.toml:4:9: start cannot be 0; use 0.000000000001 to 1000000000000000",
             "farm.toml:5:2: section [pool] is not in this version; remove the section",

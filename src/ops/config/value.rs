@@ -170,7 +170,7 @@ impl<'r, 't> Reader<'r, 't> {
     }
 
     /// A text or a list of texts, each with its place.
-    fn texts(&mut self, key: &str, example: &str) -> Option<Vec<(usize, String)>> {
+    pub(crate) fn texts(&mut self, key: &str, example: &str) -> Option<Vec<(usize, String)>> {
         let raw = self.raw(key)?;
         if let Some(text) = raw.value.as_str() {
             return Some(vec![(raw.offset, text.to_owned())]);

@@ -152,7 +152,8 @@ impl Plan {
             seed = std::process::id(),
             miners = self.miners,
         );
-        Config::parse(Path::new("demo"), &text).map_err(Stop::internal)
+        let read = Config::parse(Path::new("demo"), &text).map_err(Stop::internal);
+        read.map(|(config, _)| config)
     }
 
     fn fleet(&self, farm: &Running) -> Result<Fleet, Stop> {
