@@ -35,7 +35,21 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "tracing",
         ],
     ),
-    ("node", &["pow", "wire", "bitcoin", "miniscript"]),
+    (
+        "node",
+        &[
+            "pow",
+            "wire",
+            "base64",
+            "bitcoin",
+            "miniscript",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tracing",
+            "ureq",
+        ],
+    ),
     (
         "ops",
         &[

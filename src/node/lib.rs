@@ -14,6 +14,7 @@
 
 mod link;
 pub mod payout;
+pub mod rpc;
 pub mod simulated;
 
 pub use link::{

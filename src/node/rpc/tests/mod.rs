@@ -1,0 +1,1 @@
+//! Conversations with a server that answers as it is told.
