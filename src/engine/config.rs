@@ -65,6 +65,8 @@ pub struct EngineConfig {
     pub payout_script: Vec<u8>,
     /// Bytes in the coinbase that say who made the block.
     pub signature: Vec<u8>,
+    /// The nodes that found blocks go to, as many as the line's other end has; at least one.
+    pub nodes: usize,
     /// Number of the first job, above all that an earlier life of the farm gave out; at least 1.
     pub first_job: u32,
     /// A secret random number: session ids and fingerprints are keyed with it.
@@ -94,6 +96,7 @@ impl EngineConfig {
             version_mask: 0x1fff_e000,
             payout_script,
             signature: Vec::new(),
+            nodes: 1,
             first_job: 1,
             seed,
             pretend: Pretend::default(),

@@ -13,14 +13,14 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use farm::blocks::SubmitResult;
+use farm::blocks::{BlockFacts, Journaled, RestoredBlock, SubmitResult};
 use farm::extranonce::ShardIndex;
 use farm::ledger::WorkerStatus;
 use farm::messages::MinerRow;
 use farm::{Coordinator, Input, Output, Status};
 use glommio::io::BufferedFile;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use node::{NodeLink, SubmitBlock};
+use node::{BlockOutcome, JournalNote, JournalWord, NodeLink, SubmitBlock};
 use session::Tick;
 
 use crate::clock;
@@ -191,14 +191,26 @@ impl Desk {
 
     fn take_from_node(&mut self) -> usize {
         let mut taken = 0;
+        // What an earlier process left behind is with the farm before any job.
+        while let Some(block) = self.node.try_restored() {
+            taken += 1;
+            let facts = facts(&block.facts);
+            self.tell(Input::Restored(RestoredBlock { bytes: block.bytes, facts }));
+        }
         if let Some(template) = self.node.try_template() {
             taken += 1;
             self.tell(Input::Template(template));
         }
         while let Some(answer) = self.node.try_result() {
             taken += 1;
-            let result = SubmitResult::from_bip22(answer.outcome.reason());
-            self.tell(Input::Submitted { id: answer.id, result });
+            let result = verdict(&answer.outcome);
+            let first_byte = answer.first_byte.map(tick_of);
+            let (id, node) = (answer.id, answer.node);
+            self.tell(Input::Submitted { id, node, result, first_byte });
+        }
+        while let Some(note) = self.node.try_note() {
+            taken += 1;
+            self.tell(input_of(note));
         }
         taken
     }
@@ -231,9 +243,19 @@ impl Desk {
                 }
             }
             Output::SubmitBlock(block) => {
-                let block = SubmitBlock { id: block.id, bytes: block.bytes };
-                self.blocks_waiting.push_back(block);
+                self.blocks_waiting.push_back(SubmitBlock {
+                    id: block.id,
+                    node: block.node,
+                    attempt: block.attempt,
+                    urgent: block.urgent,
+                    bytes: block.bytes,
+                    facts: facts_for_node(&block.facts),
+                });
                 self.submit_waiting();
+            }
+            Output::BlockSettled(block) => {
+                let farm::blocks::SettledBlock { hash, refused } = block;
+                self.node.settle(node::SettledBlock { hash, refused });
             }
             Output::Miners { query, shard, rows, done } => {
                 let rows = rows.into_iter().map(|row| (shard, row)).collect();
@@ -278,6 +300,42 @@ impl Desk {
             bell.get_up();
         }
     }
+}
+
+/// The node's crate knows no farm, nor the farm's a node: here they meet.
+fn facts(of: &node::BlockFacts) -> Arc<BlockFacts> {
+    let node::BlockFacts { hash, height, worker } = of;
+    Arc::new(BlockFacts { hash: *hash, height: *height, worker: worker.clone() })
+}
+
+fn facts_for_node(of: &BlockFacts) -> Arc<node::BlockFacts> {
+    let BlockFacts { hash, height, worker } = of;
+    Arc::new(node::BlockFacts { hash: *hash, height: *height, worker: worker.clone() })
+}
+
+fn verdict(outcome: &BlockOutcome) -> SubmitResult {
+    match outcome {
+        BlockOutcome::Unknown(reason) => SubmitResult::Unknown(Arc::from(&**reason)),
+        outcome => SubmitResult::from_bip22(outcome.reason()),
+    }
+}
+
+fn input_of(note: JournalNote) -> Input {
+    let JournalNote { id, word } = note;
+    let journaled = match word {
+        JournalWord::Off => Journaled::Off,
+        JournalWord::Written => Journaled::Written,
+        JournalWord::Durable => Journaled::Durable,
+        JournalWord::Failed(reason) => Journaled::Failed(reason),
+        JournalWord::SentFirst => return Input::SentFirst { id },
+    };
+    Input::Journaled { id, journaled }
+}
+
+/// The same moment on the engine's clock, which is the monotonic one too.
+fn tick_of(moment: Instant) -> Tick {
+    let ago = moment.elapsed().as_micros() as u64;
+    Tick(clock::now().as_micros().saturating_sub(ago))
 }
 
 fn shard_index(shard: usize) -> ShardIndex {

@@ -332,6 +332,7 @@ fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {
             version_mask: config.version_mask,
             first_number: config.first_job,
         },
+        nodes: config.nodes,
         retry: RetryPolicy::default(),
         template_silence_micros: TEMPLATE_SILENCE_MICROS,
     }

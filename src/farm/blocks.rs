@@ -1,16 +1,26 @@
-//! Found blocks: from a header that meets its network target to the node's last word on it.
+//! Found blocks: from a header that meets its network target to every node's last word on it.
 //!
 //! `BlockDesk` keeps the transactions of every job that can still be credited, assembles the whole
-//! block, hands it out for submission and keeps the book on what became of it. It does not hash,
-//! judge or journal: shards have tested the header, and the engine sends what `poll` gives.
+//! block, hands it out for each node and keeps the book on what became of it. `outcome` says what
+//! answers mean, `way` when a node is asked again. Nothing here hashes, judges or journals: shards
+//! have tested the header, the engine sends what `poll` gives, and the node's side writes it down.
 
+mod outcome;
+mod way;
+
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
 use pow::{Extranonce, Hash256, Template};
 use session::{JOBS_LIVE_MAX, Job, TIPS_LATE_MAX, Tick};
+
+pub use self::outcome::{Outcome, RetryPolicy, SubmitResult};
+pub use self::way::ANSWER_MICROS_MAX;
+use self::way::Way;
 
 /// Jobs whose transactions are kept. Shards keep `JOBS_LIVE_MAX`; twice that leaves a block that
 /// waited in a full lane its transactions. They are shared between templates, not copied.
@@ -18,13 +28,15 @@ pub const JOBS_KEPT_MAX: usize = 128;
 /// Blocks on superseded tips that are submitted within one second; each costs the node a full
 /// check under its main lock, for a small chance.
 pub const LATE_BLOCKS_PER_SECOND_MAX: u32 = 8;
-/// Whole blocks in memory while the node has them: 16 of 4 MB.
+/// Nodes that blocks go to: a farm has one or two, and each costs a submission of megabytes.
+pub const NODES_MAX: usize = 16;
+/// Whole blocks in memory while nodes have them: 16 of 4 MB.
 pub const BLOCKS_OPEN_MAX: usize = 16;
+/// Those of them that are not on the newest tip: nodes that do not answer for old blocks must not
+/// keep a new one waiting.
+const OTHERS_OPEN_MAX: usize = 8;
 /// Blocks that wait to be assembled. Only a network target that every share meets fills this.
 pub const BLOCKS_WAITING_MAX: usize = 4_096;
-/// Without an answer for this long a submission counts as not answered, in µs: a node checks a
-/// block within seconds, and a lost answer must not hold its place for ever.
-pub const ANSWER_MICROS_MAX: u64 = 60_000_000;
 /// Records that are kept for the operator.
 pub const BLOCK_RECORDS_MAX: usize = 100;
 /// Header hashes that are remembered against a second submission.
@@ -32,6 +44,7 @@ const HASHES_SEEN_MAX: usize = 8_192;
 
 const _: () = assert!(JOBS_KEPT_MAX >= 2 * JOBS_LIVE_MAX);
 const _: () = assert!(HASHES_SEEN_MAX > BLOCKS_WAITING_MAX + BLOCKS_OPEN_MAX);
+const _: () = assert!(OTHERS_OPEN_MAX < BLOCKS_OPEN_MAX);
 
 /// A header that meets the network target of its job, as a shard found it.
 #[derive(Clone, Debug)]
@@ -67,96 +80,69 @@ pub enum Declined {
     Flood,
 }
 
-/// What became of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Not answered yet.
-    Submitted,
-    /// The node took it into its best chain.
-    Accepted,
-    /// The node had it already.
-    Duplicate,
-    /// Valid as far as it was looked at, but not on the best chain.
-    Stale,
-    /// The node's reason against it.
-    Refused(Arc<str>),
-    /// No answer came; the node may have it.
-    Unknown,
-}
-
-/// A node's answer to one submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SubmitResult {
-    /// In the best chain.
-    Accepted,
-    /// Known already.
-    Duplicate,
-    /// Not on the best chain.
-    Stale,
-    /// Valid once its time has come: tried again.
-    TimeTooNew,
-    /// Refused for this reason.
-    Refused(Arc<str>),
-    /// No answer: a timeout, a broken link. Tried again.
-    Unknown,
-}
-
-impl SubmitResult {
-    /// Reads the result of `submitblock` (BIP 22): null is acceptance, else a reason.
-    pub fn from_bip22(reason: Option<&str>) -> SubmitResult {
-        match reason {
-            None => SubmitResult::Accepted,
-            Some("duplicate") => SubmitResult::Duplicate,
-            Some(
-                "inconclusive"
-                | "inconclusive-not-best-prevblk"
-                | "stale-prevblk"
-                | "stale-chain-tip",
-            ) => SubmitResult::Stale,
-            Some("time-too-new") => SubmitResult::TimeTooNew,
-            Some(reason) => SubmitResult::Refused(Arc::from(reason)),
-        }
-    }
-}
-
-/// When a submission without a final answer is made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Attempts of a block that the node did not answer for.
-    pub unknown_attempts_max: u32,
-    /// The wait before the next attempt, in µs.
-    pub wait_micros: u64,
-    /// Attempts of a block whose time is ahead of the node's clock.
-    pub time_attempts_max: u32,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> RetryPolicy {
-        // 7,200 s is as far as a block's time may be ahead at all.
-        RetryPolicy { unknown_attempts_max: 30, wait_micros: 1_000_000, time_attempts_max: 7_200 }
-    }
-}
-
-impl RetryPolicy {
-    fn wants_another(&self, result: &SubmitResult, attempts: u32) -> bool {
-        match result {
-            SubmitResult::Unknown => attempts < self.unknown_attempts_max,
-            SubmitResult::TimeTooNew => attempts < self.time_attempts_max,
-            SubmitResult::Accepted
-            | SubmitResult::Duplicate
-            | SubmitResult::Stale
-            | SubmitResult::Refused(_) => false,
-        }
-    }
-}
-
-/// A whole block for every node.
+/// A whole block for one node.
 #[derive(Clone, Debug)]
 pub struct SubmitBlock {
     /// Comes back with the answer.
     pub id: u64,
+    /// Which node, by its place in the configuration.
+    pub node: u8,
+    /// Which attempt at this node, from 1.
+    pub attempt: u32,
+    /// It was found on the newest tip: it goes before all others.
+    pub urgent: bool,
     /// The serialized block, with the coinbase's witness where it has one.
     pub bytes: Arc<[u8]>,
+    /// What the journal and the operator know it by.
+    pub facts: Arc<BlockFacts>,
+}
+
+/// What a block is known by, wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFacts {
+    /// The header's hash.
+    pub hash: Hash256,
+    /// The height in its coinbase.
+    pub height: u32,
+    /// Who found it.
+    pub worker: Arc<str>,
+}
+
+/// A block that the journal still had when the process started.
+#[derive(Clone, Debug)]
+pub struct RestoredBlock {
+    /// The serialized block.
+    pub bytes: Arc<[u8]>,
+    /// What it is known by.
+    pub facts: Arc<BlockFacts>,
+}
+
+/// Where a block stands with the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Journaled {
+    /// There is no journal.
+    Off,
+    /// It is being written.
+    Pending,
+    /// It outlives this process.
+    Written,
+    /// It outlives a loss of power.
+    Durable,
+    /// It could not be written, and why.
+    Failed(Arc<str>),
+}
+
+impl Journaled {
+    /// As the API calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Journaled::Off => "off",
+            Journaled::Pending => "pending",
+            Journaled::Written => "written",
+            Journaled::Durable => "durable",
+            Journaled::Failed(_) => "failed",
+        }
+    }
 }
 
 /// One found block, for the operator.
@@ -164,22 +150,46 @@ pub struct SubmitBlock {
 pub struct BlockRecord {
     /// The number of the submission.
     pub id: u64,
-    /// The height in its coinbase.
-    pub height: u32,
-    /// The number of its job.
-    pub job_number: u32,
-    /// The header's hash.
-    pub hash: Hash256,
-    /// Who found it.
-    pub worker: Arc<str>,
-    /// When.
+    /// Height, hash, finder.
+    pub facts: Arc<BlockFacts>,
+    /// The number of its job; none for a block of an earlier process.
+    pub job_number: Option<u32>,
+    /// When a shard saw it, or when the journal gave it back.
     pub found: Tick,
     /// Found on a tip that was superseded already.
     pub late: bool,
+    /// Found by an earlier process, and given back by the journal.
+    pub restored: bool,
+    /// When its first byte went out to any node.
+    pub first_byte: Option<Tick>,
+    /// Where it stands with the journal.
+    pub journaled: Journaled,
+    /// It went out before the journal had it, because the disk took too long.
+    pub sent_first: bool,
+    /// What became of it, by the best word of all nodes.
+    pub outcome: Outcome,
+    /// How it stands with each node.
+    pub nodes: Vec<NodeRecord>,
+}
+
+/// How one block stands with one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeRecord {
     /// Submissions made so far.
     pub attempts: u32,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// The newest answer.
+    pub answer: Option<SubmitResult>,
+    /// When it came.
+    pub answered: Option<Tick>,
+}
+
+impl BlockRecord {
+    /// From the share to the first byte out, in µs. None for a block of an earlier process, whose
+    /// share is nobody's memory any more.
+    pub fn first_byte_micros(&self) -> Option<u64> {
+        let at = self.first_byte.filter(|_| !self.restored)?;
+        Some(at.since(self.found))
+    }
 }
 
 /// How many blocks went which way since the start.
@@ -187,36 +197,59 @@ pub struct BlockRecord {
 pub struct BlockCounts {
     /// Handed in by shards.
     pub found: u64,
+    /// Given back by the journal.
+    pub restored: u64,
     /// Taken into the best chain.
     pub accepted: u64,
-    /// Known to the node already.
+    /// Known to a node already.
     pub duplicate: u64,
     /// Not on the best chain.
     pub stale: u64,
-    /// Refused by the node: an alarm.
+    /// Refused by every node that answered: an alarm.
     pub refused: u64,
-    /// Given up without an answer.
-    pub unknown: u64,
     /// Not submitted, by [`Declined`], in its order.
-    pub declined: [u64; 5],
+    pub declined: [u64; Declined::ALL.len()],
+    /// Safe against a loss of power.
+    pub journal_durable: u64,
+    /// Sent before the journal had them.
+    pub journal_late: u64,
+    /// Could not be journaled.
+    pub journal_failed: u64,
+}
+
+/// What one node has answered since the start, by [`SubmitResult::kind`].
+pub type NodeAnswers = [u64; SubmitResult::KINDS];
+
+/// A block of which nothing more is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledBlock {
+    /// The header's hash.
+    pub hash: Hash256,
+    /// It was refused: it is kept for somebody to look at.
+    pub refused: bool,
 }
 
 /// The farm's found blocks.
 pub struct BlockDesk {
+    nodes: usize,
     jobs: BTreeMap<u32, KeptJob>,
     tip: u32,
     seen: BTreeSet<[u8; 32]>,
     seen_in_order: VecDeque<[u8; 32]>,
     waiting: VecDeque<Waiting>,
     open: BTreeMap<u64, Open>,
+    settled: VecDeque<SettledBlock>,
     records: VecDeque<BlockRecord>,
     counts: BlockCounts,
+    answers: Vec<NodeAnswers>,
+    first_byte_micros: Option<u64>,
     next_id: u64,
     retry: RetryPolicy,
     late_second: u64,
     late_in_second: u32,
 }
 
+#[derive(Clone)]
 struct KeptJob {
     job: Arc<Job>,
     transactions: Arc<[Arc<[u8]>]>,
@@ -225,48 +258,48 @@ struct KeptJob {
 
 struct Waiting {
     id: u64,
-    block: FoundBlock,
-    /// Held here too, so that a block in the queue outlives its job on the desk.
-    job: Arc<Job>,
-    transactions: Arc<[Arc<[u8]>]>,
-    has_witness: bool,
+    facts: Arc<BlockFacts>,
+    /// The tip of its job; none for a block of an earlier process.
+    tip: Option<u32>,
+    parts: Parts,
+}
+
+/// What a whole block is made of.
+enum Parts {
+    /// Its job is held here too, so that a block in the queue outlives its job on the desk.
+    Found { block: Box<FoundBlock>, kept: KeptJob },
+    /// It is whole already.
+    Whole(Arc<[u8]>),
 }
 
 struct Open {
     bytes: Arc<[u8]>,
-    attempts: u32,
-    step: Step,
-}
-
-/// What happens next to a block that is open.
-#[derive(Clone, Copy)]
-enum Step {
-    /// It is sent, for the first time or again.
-    Send(Tick),
-    /// The answer that is awaited is given up.
-    GiveUp(Tick),
-}
-
-impl Step {
-    fn due(self) -> Tick {
-        match self {
-            Step::Send(due) | Step::GiveUp(due) => due,
-        }
-    }
+    facts: Arc<BlockFacts>,
+    tip: Option<u32>,
+    ways: Vec<Way>,
+    best: Outcome,
+    counted: bool,
+    /// When the first node gave its last word.
+    spoken: Option<Tick>,
 }
 
 impl BlockDesk {
-    /// An empty desk.
-    pub fn new(retry: RetryPolicy) -> BlockDesk {
+    /// An empty desk before so many nodes.
+    pub fn new(nodes: usize, retry: RetryPolicy) -> BlockDesk {
+        assert!((1..=NODES_MAX).contains(&nodes), "blocks go to some node, and to no crowd");
         BlockDesk {
+            nodes,
             jobs: BTreeMap::new(),
             tip: 0,
             seen: BTreeSet::new(),
             seen_in_order: VecDeque::new(),
             waiting: VecDeque::new(),
             open: BTreeMap::new(),
+            settled: VecDeque::new(),
             records: VecDeque::new(),
             counts: BlockCounts::default(),
+            answers: vec![NodeAnswers::default(); nodes],
+            first_byte_micros: None,
             next_id: 1,
             retry,
             late_second: 0,
@@ -291,7 +324,7 @@ impl BlockDesk {
     }
 
     /// Takes a found block in; it comes out of [`BlockDesk::poll`] as a whole block, at once unless
-    /// [`BLOCKS_OPEN_MAX`] others are with the node.
+    /// [`BLOCKS_OPEN_MAX`] others are with the nodes.
     pub fn found(&mut self, block: FoundBlock, now: Tick) -> Result<u64, Declined> {
         self.counts.found += 1;
         let taken = self.take_in(block, now);
@@ -309,9 +342,7 @@ impl BlockDesk {
         if tips_old > TIPS_LATE_MAX {
             return Err(Declined::TooOld);
         }
-        let kept = self.jobs.get(&block.job_number).ok_or(Declined::JobUnknown)?;
-        let (job, transactions) = (kept.job.clone(), kept.transactions.clone());
-        let has_witness = kept.has_witness;
+        let kept = self.jobs.get(&block.job_number).ok_or(Declined::JobUnknown)?.clone();
         if self.waiting.len() >= BLOCKS_WAITING_MAX {
             return Err(Declined::Flood);
         }
@@ -319,12 +350,37 @@ impl BlockDesk {
         if late && !self.late_allowed(now) {
             return Err(Declined::TooManyLate);
         }
-        self.remember(block.hash.0);
-        let id = self.next_id;
+        let (hash, height, worker) = (block.hash, kept.job.height, block.worker.clone());
+        let facts = Arc::new(BlockFacts { hash, height, worker });
+        let mut record = self.record(facts.clone(), block.found);
+        (record.job_number, record.late) = (Some(block.job_number), late);
+        let tip = Some(block.tip);
+        let parts = Parts::Found { block: Box::new(block), kept };
+        Ok(self.enqueue(record, tip, parts))
+    }
+
+    /// Takes in a block that the journal gave back: it goes to every node again. Nothing is
+    /// refused here: the journal's size bounds them, and they come once.
+    pub fn restore(&mut self, block: RestoredBlock, now: Tick) {
+        if self.seen.contains(&block.facts.hash.0) {
+            return;
+        }
+        self.counts.restored += 1;
+        let mut record = self.record(block.facts, now);
+        (record.restored, record.journaled) = (true, Journaled::Durable);
+        self.enqueue(record, None, Parts::Whole(block.bytes));
+    }
+
+    fn enqueue(&mut self, record: BlockRecord, tip: Option<u32>, parts: Parts) -> u64 {
+        let (id, facts) = (record.id, record.facts.clone());
         self.next_id += 1;
-        self.record(id, &block, job.height, late);
-        self.waiting.push_back(Waiting { id, block, job, transactions, has_witness });
-        Ok(id)
+        self.remember(facts.hash.0);
+        self.records.push_back(record);
+        while self.records.len() > BLOCK_RECORDS_MAX {
+            self.records.pop_front();
+        }
+        self.waiting.push_back(Waiting { id, facts, tip, parts });
+        id
     }
 
     fn late_allowed(&mut self, now: Tick) -> bool {
@@ -347,85 +403,223 @@ impl BlockDesk {
         }
     }
 
-    fn record(&mut self, id: u64, block: &FoundBlock, height: u32, late: bool) {
-        self.records.push_back(BlockRecord {
-            id,
-            height,
-            job_number: block.job_number,
-            hash: block.hash,
-            worker: block.worker.clone(),
-            found: block.found,
-            late,
-            attempts: 0,
+    fn record(&self, facts: Arc<BlockFacts>, found: Tick) -> BlockRecord {
+        BlockRecord {
+            id: self.next_id,
+            facts,
+            job_number: None,
+            found,
+            late: false,
+            restored: false,
+            first_byte: None,
+            journaled: Journaled::Pending,
+            sent_first: false,
             outcome: Outcome::Submitted,
-        });
-        while self.records.len() > BLOCK_RECORDS_MAX {
-            self.records.pop_front();
+            nodes: vec![NodeRecord::default(); self.nodes],
         }
     }
 
-    /// The next block to send, new or again. Call until `None`.
+    /// The next block to send to a node, new or again. Call until `None`.
     pub fn poll(&mut self, now: Tick) -> Option<SubmitBlock> {
         self.give_up_answers(now);
-        let due = |open: &Open| matches!(open.step, Step::Send(due) if due <= now);
-        let id = match self.open.iter().find(|(_, open)| due(open)) {
-            Some((id, _)) => *id,
-            None => self.open_next(now)?,
-        };
+        self.end_the_wait_for_others(now);
+        while self.open_next(now) {}
+        let tip = self.tip;
+        let due = self.open.iter().flat_map(|(id, open)| {
+            let wanting = open.ways.iter().enumerate().filter(|(_, way)| way.wants_sending(now));
+            wanting.map(move |(node, _)| (!open.is_urgent(tip), *id, node))
+        });
+        let (_, id, node) = due.min()?;
         let open = self.open.get_mut(&id)?;
-        open.step = Step::GiveUp(now.plus_micros(ANSWER_MICROS_MAX));
-        open.attempts += 1;
-        let (attempts, bytes) = (open.attempts, open.bytes.clone());
+        let attempt = open.ways[node].send(now);
+        let submit = SubmitBlock {
+            id,
+            node: node as u8,
+            attempt,
+            urgent: open.is_urgent(tip),
+            bytes: open.bytes.clone(),
+            facts: open.facts.clone(),
+        };
         if let Some(record) = self.record_mut(id) {
-            record.attempts = attempts;
+            record.nodes[node].attempts = attempt;
         }
-        Some(SubmitBlock { id, bytes })
+        Some(submit)
     }
 
     fn give_up_answers(&mut self, now: Tick) {
-        let given_up = |open: &Open| matches!(open.step, Step::GiveUp(due) if due <= now);
-        while let Some(id) = self.open.iter().find(|(_, open)| given_up(open)).map(|(id, _)| *id) {
-            self.submitted(id, SubmitResult::Unknown, now);
+        let overdue = |open: &Open| open.ways.iter().position(|way| way.is_overdue(now));
+        let next =
+            |desk: &BlockDesk| desk.open.iter().find_map(|(id, open)| Some((*id, overdue(open)?)));
+        while let Some((id, node)) = next(self) {
+            let silence = SubmitResult::Unknown(Arc::from("silence for a minute"));
+            self.submitted(id, node as u8, silence, None, now);
         }
     }
 
-    fn open_next(&mut self, now: Tick) -> Option<u64> {
-        if self.open.len() >= BLOCKS_OPEN_MAX {
-            return None;
+    /// One node has spoken long ago and another still says nothing: that was it.
+    fn end_the_wait_for_others(&mut self, now: Tick) {
+        let patience = self.retry.others_micros_max;
+        let over = |open: &Open| open.spoken.is_some_and(|since| now.since(since) >= patience);
+        while let Some(id) = self.open.iter().find(|(_, open)| over(open)).map(|(id, _)| *id) {
+            self.settle(id);
         }
-        let next = self.waiting.pop_front()?;
-        let bytes = Arc::from(assemble(&next));
-        self.open.insert(next.id, Open { bytes, attempts: 0, step: Step::Send(now) });
-        Some(next.id)
+    }
+
+    /// Opens one block, if there is one that may be: first the oldest on the newest tip. Others
+    /// keep some places free for those.
+    fn open_next(&mut self, now: Tick) -> bool {
+        let on_tip = |waiting: &Waiting| waiting.tip == Some(self.tip);
+        let place = match self.waiting.iter().position(on_tip) {
+            Some(place) => place,
+            None => {
+                let others = self.open.values().filter(|open| !open.is_urgent(self.tip));
+                let full = others.filter(|open| open.spoken.is_none()).count() >= OTHERS_OPEN_MAX;
+                if full {
+                    return false;
+                }
+                0
+            }
+        };
+        if place >= self.waiting.len() || !self.make_room() {
+            return false;
+        }
+        let Some(next) = self.waiting.remove(place) else { return false };
+        let bytes = match &next.parts {
+            Parts::Found { block, kept } => Arc::from(assemble(block, kept)),
+            Parts::Whole(bytes) => bytes.clone(),
+        };
+        let open = Open {
+            bytes,
+            facts: next.facts,
+            tip: next.tip,
+            ways: vec![Way::new(now); self.nodes],
+            best: Outcome::Submitted,
+            counted: false,
+            spoken: None,
+        };
+        self.open.insert(next.id, open);
+        true
+    }
+
+    /// Whether one more may be open. A block that some node has spoken about gives up its place,
+    /// the oldest first: what the others would say matters less than a new one.
+    fn make_room(&mut self) -> bool {
+        if self.open.len() < BLOCKS_OPEN_MAX {
+            return true;
+        }
+        let spoken = self.open.iter().find(|(_, open)| open.spoken.is_some());
+        let Some(id) = spoken.map(|(id, _)| *id) else { return false };
+        self.settle(id);
+        true
     }
 
     /// When [`BlockDesk::poll`] has something to do again.
     pub fn due(&self) -> Option<Tick> {
-        self.open.values().map(|open| open.step.due()).min()
+        let ways = self.open.values().flat_map(|open| open.ways.iter().filter_map(Way::due));
+        let spoken = self.open.values().filter_map(|open| open.spoken);
+        let ends = spoken.map(|since| since.plus_micros(self.retry.others_micros_max));
+        ways.chain(ends).min()
     }
 
-    /// A node's answer. One of several nodes that took the block settles it; an answer to a block
-    /// that is settled changes nothing.
-    pub fn submitted(&mut self, id: u64, result: SubmitResult, now: Tick) {
-        let Some(open) = self.open.get_mut(&id) else { return };
-        if self.retry.wants_another(&result, open.attempts) {
-            open.step = Step::Send(now.plus_micros(self.retry.wait_micros));
+    /// A node's answer, and when the block's first byte went out to it. Each node has a last word
+    /// of its own; the best of them is the block's outcome.
+    pub fn submitted(
+        &mut self,
+        id: u64,
+        node: u8,
+        result: SubmitResult,
+        first_byte: Option<Tick>,
+        now: Tick,
+    ) {
+        let place = usize::from(node);
+        if place >= self.nodes {
             return;
         }
-        self.open.remove(&id);
-        let (outcome, count) = match result {
-            SubmitResult::Accepted => (Outcome::Accepted, &mut self.counts.accepted),
-            SubmitResult::Duplicate => (Outcome::Duplicate, &mut self.counts.duplicate),
-            SubmitResult::Stale => (Outcome::Stale, &mut self.counts.stale),
-            SubmitResult::Refused(reason) => (Outcome::Refused(reason), &mut self.counts.refused),
-            SubmitResult::TimeTooNew => {
-                (Outcome::Refused(Arc::from("time-too-new")), &mut self.counts.refused)
+        self.answers[place][result.kind()] += 1;
+        let retry = self.retry;
+        let word = self.open.get_mut(&id).and_then(|open| {
+            let word = open.ways[place].answered(&result, &retry, now)?;
+            open.spoken.get_or_insert(now);
+            if word.rank() > open.best.rank() {
+                open.best = word;
             }
-            SubmitResult::Unknown => (Outcome::Unknown, &mut self.counts.unknown),
+            Some(open.best.clone())
+        });
+        self.note_answer(id, place, result, first_byte, now);
+        let Some(best) = word else { return };
+        if best == Outcome::Accepted {
+            self.count_outcome(id);
+        }
+        if let Some(record) = self.record_mut(id) {
+            record.outcome = best;
+        }
+        if self.open.get(&id).is_some_and(|open| open.ways.iter().all(Way::is_done)) {
+            self.settle(id);
+        }
+    }
+
+    fn note_answer(
+        &mut self,
+        id: u64,
+        node: usize,
+        result: SubmitResult,
+        first_byte: Option<Tick>,
+        now: Tick,
+    ) {
+        let Some(record) = self.record_mut(id) else { return };
+        record.nodes[node].answer = Some(result);
+        record.nodes[node].answered = Some(now);
+        if record.first_byte.is_none() && first_byte.is_some() {
+            record.first_byte = first_byte;
+            let micros = record.first_byte_micros();
+            self.first_byte_micros = micros.or(self.first_byte_micros);
+        }
+    }
+
+    /// A block's outcome is counted once: when it cannot become better, or when it is over.
+    fn count_outcome(&mut self, id: u64) {
+        let Some(open) = self.open.get_mut(&id).filter(|open| !open.counted) else { return };
+        open.counted = true;
+        let count = match open.best {
+            Outcome::Accepted => &mut self.counts.accepted,
+            Outcome::Duplicate => &mut self.counts.duplicate,
+            Outcome::Stale => &mut self.counts.stale,
+            Outcome::Refused(_) => &mut self.counts.refused,
+            Outcome::Submitted => unreachable!("some node has spoken"),
         };
         *count += 1;
+    }
+
+    fn settle(&mut self, id: u64) {
+        self.count_outcome(id);
+        if let Some(open) = self.open.remove(&id) {
+            let refused = matches!(open.best, Outcome::Refused(_));
+            self.settled.push_back(SettledBlock { hash: open.facts.hash, refused });
+        }
+    }
+
+    /// The next block of which nothing more is to be done: its journal record is over.
+    pub fn next_settled(&mut self) -> Option<SettledBlock> {
+        self.settled.pop_front()
+    }
+
+    /// What the journal says of a block.
+    pub fn journaled(&mut self, id: u64, journaled: Journaled) {
+        match journaled {
+            Journaled::Durable => self.counts.journal_durable += 1,
+            Journaled::Failed(_) => self.counts.journal_failed += 1,
+            Journaled::Off | Journaled::Pending | Journaled::Written => {}
+        }
         if let Some(record) = self.record_mut(id) {
-            record.outcome = outcome;
+            record.journaled = journaled;
+        }
+    }
+
+    /// A block went out before the journal had it.
+    pub fn sent_first(&mut self, id: u64) {
+        self.counts.journal_late += 1;
+        if let Some(record) = self.record_mut(id) {
+            record.sent_first = true;
         }
     }
 
@@ -443,14 +637,52 @@ impl BlockDesk {
         self.counts
     }
 
-    /// Blocks without a final answer.
+    /// What each node has answered.
+    pub fn answers(&self) -> &[NodeAnswers] {
+        &self.answers
+    }
+
+    /// From the share to the first byte out, of the newest block that went out, in µs.
+    pub fn first_byte_micros(&self) -> Option<u64> {
+        self.first_byte_micros
+    }
+
+    /// Blocks of which no node has said its last word.
     pub fn unsettled(&self) -> usize {
-        self.waiting.len() + self.open.len()
+        self.waiting.len() + self.open.values().filter(|open| open.spoken.is_none()).count()
     }
 
     /// Jobs whose transactions are kept.
     pub fn jobs_kept(&self) -> usize {
         self.jobs.len()
+    }
+}
+
+impl Open {
+    fn is_urgent(&self, tip: u32) -> bool {
+        self.tip == Some(tip)
+    }
+}
+
+impl Declined {
+    /// All reasons, in their order.
+    pub const ALL: [Declined; 5] = [
+        Declined::Duplicate,
+        Declined::JobUnknown,
+        Declined::TooOld,
+        Declined::TooManyLate,
+        Declined::Flood,
+    ];
+
+    /// As metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Declined::Duplicate => "duplicate",
+            Declined::JobUnknown => "job_unknown",
+            Declined::TooOld => "too_old",
+            Declined::TooManyLate => "too_many_late",
+            Declined::Flood => "flood",
+        }
     }
 }
 
@@ -470,15 +702,15 @@ impl core::error::Error for Declined {}
 
 /// The block as the network knows it: the halves that miners hash are stripped of the witness, the
 /// submitted coinbase is not.
-fn assemble(found: &Waiting) -> Vec<u8> {
-    let (job, block) = (&found.job, &found.block);
+fn assemble(block: &FoundBlock, kept: &KeptJob) -> Vec<u8> {
+    let job = &kept.job;
     let coinbase = pow::full_coinbase(
         &job.coinbase_first,
         block.extranonce.as_slice(),
         &job.coinbase_second,
-        found.has_witness,
+        kept.has_witness,
     );
-    pow::assemble_block(&block.header, &coinbase, &found.transactions)
+    pow::assemble_block(&block.header, &coinbase, &kept.transactions)
 }
 
 #[cfg(test)]

@@ -24,10 +24,15 @@ impl Farm {
         Farm::with(settings())
     }
 
+    /// A farm before so many nodes.
+    fn before(nodes: usize) -> Farm {
+        Farm { desk: BlockDesk::new(nodes, RetryPolicy::default()), ..Farm::new() }
+    }
+
     fn with(settings: JobSettings) -> Farm {
         let kernel = Kernel::detect();
         let maker = JobMaker::new(settings, kernel);
-        Farm { desk: BlockDesk::new(RetryPolicy::default()), maker, jobs: Vec::new(), kernel }
+        Farm { desk: BlockDesk::new(1, RetryPolicy::default()), maker, jobs: Vec::new(), kernel }
     }
 
     fn adopt(&mut self, template: &Template) -> Arc<Job> {
@@ -108,91 +113,267 @@ proptest! {
     }
 }
 
+/// The block of a nonce, found and sent to every node.
+fn sent(farm: &mut Farm, job: &Job, nonce: u32, now: Tick) -> u64 {
+    let id = farm.desk.found(farm.find(job, nonce), now).expect("new");
+    while farm.desk.poll(now).is_some() {}
+    id
+}
+
+fn refused(reason: &str) -> SubmitResult {
+    SubmitResult::Refused(Arc::from(reason))
+}
+
+fn no_answer() -> SubmitResult {
+    SubmitResult::Unknown(Arc::from("nobody there"))
+}
+
+fn settled(desk: &mut BlockDesk) -> Vec<SettledBlock> {
+    core::iter::from_fn(|| desk.next_settled()).collect()
+}
+
 #[test]
 fn a_header_is_submitted_once_and_every_outcome_is_booked() {
     let mut farm = Farm::new();
     let job = farm.adopt(&template(7, 1, &[]));
-    let refused: Arc<str> = Arc::from("bad-cb-amount");
+    let bad = Arc::from("bad-cb-amount");
     let answers = [
         (SubmitResult::Accepted, Outcome::Accepted),
         (SubmitResult::Duplicate, Outcome::Duplicate),
         (SubmitResult::Stale, Outcome::Stale),
-        (SubmitResult::Refused(refused.clone()), Outcome::Refused(refused)),
+        (refused("bad-cb-amount"), Outcome::Refused(bad)),
     ];
     for (nonce, (result, outcome)) in (0..).zip(answers) {
         let found = farm.find(&job, nonce);
         let id = farm.desk.found(found.clone(), Tick(1)).expect("new");
         assert_eq!(farm.desk.found(found.clone(), Tick(1)), Err(Declined::Duplicate));
-        assert_eq!(farm.desk.poll(Tick(1)).expect("at once").id, id);
+        let block = farm.desk.poll(Tick(1)).expect("at once");
+        assert_eq!((block.id, block.node, block.attempt, block.urgent), (id, 0, 1, true));
         assert!(farm.desk.poll(Tick(1_000_000)).is_none(), "an answer is awaited");
         assert_eq!(farm.desk.records().last().expect("recorded").outcome, Outcome::Submitted);
-        farm.desk.submitted(id, result.clone(), Tick(2));
-        // A second node's later answer does not change what is settled.
-        farm.desk.submitted(id, SubmitResult::Stale, Tick(3));
-        let record = farm.desk.records().last().expect("recorded");
-        assert_eq!((&record.outcome, record.attempts, record.late), (&outcome, 1, false));
-        assert_eq!((record.height, &*record.worker), (7, "rig.7"));
+        farm.desk.submitted(id, 0, result.clone(), Some(Tick(31)), Tick(52));
+        // A later answer does not change what is settled.
+        farm.desk.submitted(id, 0, SubmitResult::Stale, None, Tick(53));
+        let record = farm.desk.records().last().expect("recorded").clone();
+        assert_eq!((&record.outcome, record.late, record.restored), (&outcome, false, false));
+        assert_eq!((record.facts.height, &*record.facts.worker), (7, "rig.7"));
+        assert_eq!((record.nodes[0].attempts, record.first_byte_micros()), (1, Some(30)));
+        let over = SettledBlock { hash: found.hash, refused: nonce == 3 };
+        assert_eq!(settled(&mut farm.desk), [over]);
         assert_eq!(farm.desk.found(found, Tick(4)), Err(Declined::Duplicate), "also when settled");
     }
     let counts = farm.desk.counts();
     assert_eq!((counts.accepted, counts.duplicate, counts.stale, counts.refused), (1, 1, 1, 1));
     assert_eq!(counts.declined[Declined::Duplicate as usize], 8);
     assert_eq!((counts.found, farm.desk.unsettled()), (12, 0));
+    assert_eq!(farm.desk.first_byte_micros(), Some(30));
+}
+
+/// What two nodes say, in this order; the outcome after each; whether it is over then.
+type Story = ([SubmitResult; 2], [Outcome; 2], [bool; 2]);
+
+#[test]
+fn the_outcome_is_the_best_word_of_all_nodes() {
+    use SubmitResult::{Accepted, Duplicate, Stale};
+    let bad = || Outcome::Refused(Arc::from("bad-txns"));
+    let open = Outcome::Submitted;
+    let (yes, known, late) = (Outcome::Accepted, Outcome::Duplicate, Outcome::Stale);
+    let table: [Story; 9] = [
+        ([Accepted, Duplicate], [yes.clone(), yes.clone()], [false, true]),
+        ([Duplicate, Accepted], [known.clone(), yes.clone()], [false, true]),
+        ([Stale, Accepted], [late.clone(), yes.clone()], [false, true]),
+        ([refused("bad-txns"), Accepted], [bad(), yes.clone()], [false, true]),
+        ([refused("bad-txns"), Stale], [bad(), late.clone()], [false, true]),
+        ([refused("bad-txns"), refused("bad-txns")], [bad(), bad()], [false, true]),
+        ([no_answer(), Accepted], [open.clone(), yes.clone()], [false, false]),
+        ([Accepted, no_answer()], [yes.clone(), yes.clone()], [false, false]),
+        ([no_answer(), no_answer()], [open.clone(), open.clone()], [false, false]),
+    ];
+    for (story, (answers, outcomes, over)) in table.into_iter().enumerate() {
+        let mut farm = Farm::before(2);
+        let job = farm.adopt(&template(7, 1, &[]));
+        let id = sent(&mut farm, &job, 0, Tick(0));
+        for (node, answer) in answers.into_iter().enumerate() {
+            farm.desk.submitted(id, node as u8, answer, None, Tick(1));
+            let record = farm.desk.records().last().expect("recorded");
+            assert_eq!(record.outcome, outcomes[node], "story {story}, node {node}");
+            assert_eq!(!settled(&mut farm.desk).is_empty(), over[node], "story {story}");
+        }
+        let spoken = outcomes[1] != Outcome::Submitted;
+        assert_eq!(farm.desk.unsettled(), usize::from(!spoken), "story {story}");
+        let counts = farm.desk.counts();
+        let counted = counts.accepted + counts.duplicate + counts.stale + counts.refused;
+        let final_word = over[1] || outcomes[1] == Outcome::Accepted;
+        assert_eq!(counted, u64::from(final_word), "story {story}: each block counts once");
+    }
 }
 
 #[test]
-fn a_block_without_an_answer_is_sent_again_and_given_up_in_the_end() {
+fn every_node_gets_the_block_at_once_and_a_dead_one_holds_up_nobody() {
+    let mut farm = Farm::before(3);
+    let job = farm.adopt(&template(7, 1, &[]));
+    let id = farm.desk.found(farm.find(&job, 0), Tick(0)).expect("new");
+    let nodes: Vec<u8> = core::iter::from_fn(|| farm.desk.poll(Tick(0))).map(|b| b.node).collect();
+    assert_eq!(nodes, [0, 1, 2]);
+    farm.desk.submitted(id, 1, SubmitResult::Accepted, None, Tick(1));
+    farm.desk.submitted(id, 2, SubmitResult::Duplicate, None, Tick(1));
+    assert_eq!((farm.desk.unsettled(), farm.desk.counts().accepted), (0, 1));
+    // The dead one is tried on for ten minutes: the living may have no peers.
+    let mut now = Tick(1);
+    let mut tried = 1;
+    while settled(&mut farm.desk).is_empty() {
+        farm.desk.submitted(id, 0, no_answer(), None, now);
+        now = farm.desk.due().expect("something is to come");
+        tried += core::iter::from_fn(|| farm.desk.poll(now)).count();
+    }
+    let patience = RetryPolicy::default().others_micros_max;
+    assert!((patience..patience + 60_000_000).contains(&now.as_micros()), "{now:?}");
+    assert!(tried > 50, "{tried} attempts at the dead node");
+    assert_eq!(farm.desk.due(), None);
+    assert_eq!(farm.desk.counts().accepted, 1);
+}
+
+#[test]
+fn without_any_answer_a_block_is_sent_again_for_ever() {
     let mut farm = Farm::new();
     let job = farm.adopt(&template(7, 1, &transactions(3)));
     let id = farm.desk.found(farm.find(&job, 0), Tick(0)).expect("new");
     let first = farm.desk.poll(Tick(0)).expect("at once").bytes;
     let policy = RetryPolicy::default();
     let mut now = Tick(0);
-    for attempt in 2..=policy.unknown_attempts_max {
-        farm.desk.submitted(id, SubmitResult::Unknown, now);
+    let mut wait = policy.wait_first_micros;
+    for attempt in 2..=10_000 {
+        farm.desk.submitted(id, 0, no_answer(), None, now);
         let due = farm.desk.due().expect("another attempt");
-        assert_eq!(due, now.plus_micros(policy.wait_micros));
+        assert_eq!(due, now.plus_micros(wait));
+        wait = (2 * wait).min(policy.wait_max_micros);
         assert!(farm.desk.poll(now).is_none(), "not before its time");
         now = due;
         let again = farm.desk.poll(now).expect("due");
-        assert_eq!((again.id, &again.bytes), (id, &first));
-        assert_eq!(farm.desk.records().last().expect("recorded").attempts, attempt);
+        assert_eq!((again.id, again.attempt, &again.bytes), (id, attempt, &first));
     }
-    farm.desk.submitted(id, SubmitResult::Unknown, now);
-    assert_eq!((farm.desk.due(), farm.desk.unsettled()), (None, 0));
-    assert_eq!(farm.desk.records().last().expect("recorded").outcome, Outcome::Unknown);
-    assert_eq!(farm.desk.counts().unknown, 1);
+    assert_eq!((farm.desk.unsettled(), settled(&mut farm.desk).len()), (1, 0));
+    farm.desk.submitted(id, 0, SubmitResult::Accepted, None, now);
+    assert_eq!((farm.desk.unsettled(), settled(&mut farm.desk).len()), (0, 1));
 }
 
 #[test]
-fn an_answer_that_never_comes_holds_no_place_for_ever() {
+fn an_answer_that_never_comes_is_given_up_and_the_block_sent_again() {
     let mut farm = Farm::new();
     let job = farm.adopt(&template(7, 1, &[]));
-    let id = farm.desk.found(farm.find(&job, 0), Tick(0)).expect("new");
-    let mut now = Tick(0);
-    let mut sent = 0;
-    while farm.desk.unsettled() > 0 {
-        sent += u32::from(farm.desk.poll(now).is_some_and(|block| block.id == id));
-        now = farm.desk.due().unwrap_or(now);
-    }
-    assert_eq!(sent, RetryPolicy::default().unknown_attempts_max);
-    assert_eq!(farm.desk.counts().unknown, 1);
-}
-
-#[test]
-fn a_block_ahead_of_the_nodes_clock_waits_for_its_time() {
-    let mut farm = Farm::new();
-    let job = farm.adopt(&template(7, 1, &[]));
-    let id = farm.desk.found(farm.find(&job, 0), Tick(0)).expect("new");
-    let mut now = Tick(0);
-    for _ in 0..3_600 {
-        assert!(farm.desk.poll(now).is_some());
-        farm.desk.submitted(id, SubmitResult::TimeTooNew, now);
-        now = farm.desk.due().expect("an hour is not too long");
-    }
-    assert!(farm.desk.poll(now).is_some());
-    farm.desk.submitted(id, SubmitResult::Accepted, now);
+    let id = sent(&mut farm, &job, 0, Tick(0));
+    let due = farm.desk.due().expect("the answer's time ends");
+    assert_eq!(due, Tick(ANSWER_MICROS_MAX));
+    assert!(farm.desk.poll(due).is_none());
+    let again = farm.desk.due().expect("another attempt");
+    assert_eq!(farm.desk.poll(again).expect("due").attempt, 2);
+    let record = farm.desk.records().last().expect("recorded");
+    assert!(matches!(record.nodes[0].answer, Some(SubmitResult::Unknown(_))));
+    // The first attempt's answer comes after all.
+    farm.desk.submitted(id, 0, SubmitResult::Accepted, None, again);
     assert_eq!(farm.desk.counts().accepted, 1);
+}
+
+#[test]
+fn what_time_or_the_tip_may_mend_is_tried_again_and_then_has_its_outcome() {
+    let moving = SubmitResult::NotBest(Arc::from("stale-chain-tip"));
+    let policy = RetryPolicy::default();
+    let unripe = Outcome::Refused(Arc::from("time-too-new"));
+    let orphan = Outcome::Refused(Arc::from("prev-blk-not-found"));
+    let table = [
+        (moving, policy.tip_attempts_max, 5, Outcome::Stale),
+        (SubmitResult::TimeTooNew, policy.time_attempts_max, 7_200, unripe),
+        (SubmitResult::MissingPrevious, policy.previous_attempts_max, 3_600, orphan),
+    ];
+    for (answer, attempts_max, seconds, outcome) in table {
+        for mended in [false, true] {
+            let mut farm = Farm::new();
+            let job = farm.adopt(&template(7, 1, &[]));
+            let id = farm.desk.found(farm.find(&job, 0), Tick(0)).expect("new");
+            let mut now = Tick(0);
+            for attempt in 1..attempts_max {
+                assert_eq!(farm.desk.poll(now).expect("due").attempt, attempt);
+                farm.desk.submitted(id, 0, answer.clone(), None, now);
+                now = farm.desk.due().expect("it may still become valid");
+            }
+            assert!(now.as_micros().abs_diff(seconds * 1_000_000) <= 60_000_000, "{now:?}");
+            assert!(farm.desk.poll(now).is_some());
+            let last = if mended { SubmitResult::Accepted } else { answer.clone() };
+            farm.desk.submitted(id, 0, last, None, now);
+            let wanted = if mended { &Outcome::Accepted } else { &outcome };
+            assert_eq!(farm.desk.records().last().expect("recorded").outcome, *wanted);
+            assert_eq!(settled(&mut farm.desk).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn blocks_of_an_earlier_process_go_out_whole_and_in_their_order() {
+    let mut farm = Farm::before(2);
+    let restored = |nth: u8| RestoredBlock {
+        bytes: Arc::from([nth; 90]),
+        facts: Arc::new(BlockFacts {
+            hash: Hash256([nth; 32]),
+            height: u32::from(nth),
+            worker: Arc::from("rig.9"),
+        }),
+    };
+    for nth in 1..=10 {
+        farm.desk.restore(restored(nth), Tick(0));
+        farm.desk.restore(restored(nth), Tick(0));
+    }
+    assert_eq!((farm.desk.counts().restored, farm.desk.counts().found), (10, 0));
+    let out: Vec<SubmitBlock> = core::iter::from_fn(|| farm.desk.poll(Tick(1))).collect();
+    let order: Vec<(u64, u8)> = out.iter().map(|block| (block.id, block.node)).collect();
+    let wanted: Vec<(u64, u8)> = (1..=8).flat_map(|id| [(id, 0), (id, 1)]).collect();
+    assert_eq!(order, wanted, "some places stay free for a block on the newest tip");
+    assert!(out.iter().all(|block| !block.urgent && block.bytes[0] == block.id as u8));
+    // A new block goes out at once, and before any attempt of the old ones.
+    let job = farm.adopt(&template(7, 1, &[]));
+    let id = farm.desk.found(farm.find(&job, 0), Tick(2)).expect("new");
+    let late = Tick(ANSWER_MICROS_MAX + 10_000_000);
+    assert!(farm.desk.poll(late).is_some_and(|block| block.id == id && block.urgent));
+    let record = farm.desk.records().next().expect("recorded");
+    assert!(record.restored && record.job_number.is_none());
+    assert_eq!((&record.journaled, record.first_byte_micros()), (&Journaled::Durable, None));
+    // One node's word frees a place for the next.
+    farm.desk.submitted(1, 0, SubmitResult::Duplicate, Some(late), late);
+    assert_eq!(farm.desk.records().next().expect("recorded").first_byte_micros(), None);
+    let ids: BTreeSet<u64> =
+        core::iter::from_fn(|| farm.desk.poll(late)).map(|block| block.id).collect();
+    assert!(ids.contains(&9) && !ids.contains(&10), "{ids:?}");
+}
+
+#[test]
+fn the_journals_words_are_kept_and_counted() {
+    let mut farm = Farm::new();
+    let job = farm.adopt(&template(7, 1, &[]));
+    let id = sent(&mut farm, &job, 0, Tick(0));
+    let newest = |farm: &Farm| farm.desk.records().last().expect("recorded").clone();
+    assert_eq!(newest(&farm).journaled, Journaled::Pending);
+    farm.desk.sent_first(id);
+    farm.desk.journaled(id, Journaled::Written);
+    assert_eq!((newest(&farm).journaled, newest(&farm).sent_first), (Journaled::Written, true));
+    farm.desk.journaled(id, Journaled::Durable);
+    let failed = Journaled::Failed(Arc::from("no room"));
+    farm.desk.journaled(id, failed.clone());
+    assert_eq!(newest(&farm).journaled, failed);
+    let counts = farm.desk.counts();
+    assert_eq!((counts.journal_durable, counts.journal_late, counts.journal_failed), (1, 1, 1));
+}
+
+#[test]
+fn what_some_node_has_spoken_about_gives_up_its_place() {
+    let mut farm = Farm::before(2);
+    let job = farm.adopt(&template(7, 1, &[]));
+    for nonce in 0..BLOCKS_OPEN_MAX as u32 {
+        sent(&mut farm, &job, nonce, Tick(0));
+    }
+    let waiting = farm.desk.found(farm.find(&job, 99), Tick(1)).expect("new");
+    assert!(farm.desk.poll(Tick(1)).is_none(), "every place is taken");
+    farm.desk.submitted(5, 1, SubmitResult::Accepted, None, Tick(1));
+    assert_eq!(farm.desk.poll(Tick(1)).expect("a place").id, waiting);
+    assert_eq!(settled(&mut farm.desk).len(), 1, "the other node's word is not waited for");
 }
 
 #[test]
@@ -258,7 +439,7 @@ fn a_target_that_everything_meets_fills_a_bounded_queue() {
     assert_eq!(next(&mut farm.desk), Err(Declined::Flood));
     let open: Vec<u64> = core::iter::from_fn(|| farm.desk.poll(Tick(0))).map(|b| b.id).collect();
     assert_eq!(open, (1..=BLOCKS_OPEN_MAX as u64).collect::<Vec<_>>());
-    farm.desk.submitted(3, SubmitResult::Accepted, Tick(0));
+    farm.desk.submitted(3, 0, SubmitResult::Accepted, None, Tick(0));
     assert_eq!(farm.desk.poll(Tick(0)).expect("room again").id, BLOCKS_OPEN_MAX as u64 + 1);
     next(&mut farm.desk).expect("room again");
     assert_eq!(farm.desk.records().count(), BLOCK_RECORDS_MAX);
@@ -269,9 +450,13 @@ fn answers_of_nodes_are_told_apart() {
     let reason = |text: &str| SubmitResult::from_bip22(Some(text));
     assert_eq!(SubmitResult::from_bip22(None), SubmitResult::Accepted);
     assert_eq!(reason("duplicate"), SubmitResult::Duplicate);
-    for text in ["inconclusive", "inconclusive-not-best-prevblk", "stale-prevblk"] {
+    for text in ["inconclusive", "stale-prevblk"] {
         assert_eq!(reason(text), SubmitResult::Stale);
     }
+    for text in ["duplicate-inconclusive", "inconclusive-not-best-prevblk", "stale-chain-tip"] {
+        assert_eq!(reason(text), SubmitResult::NotBest(Arc::from(text)));
+    }
+    assert_eq!(reason("prev-blk-not-found"), SubmitResult::MissingPrevious);
     assert_eq!(reason("time-too-new"), SubmitResult::TimeTooNew);
     assert_eq!(reason("high-hash"), SubmitResult::Refused(Arc::from("high-hash")));
     assert_eq!(reason("duplicate-invalid"), SubmitResult::Refused(Arc::from("duplicate-invalid")));

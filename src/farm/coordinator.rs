@@ -12,7 +12,9 @@ use alloc::vec::Vec;
 use pow::{Kernel, Template};
 use session::{Job, Tick};
 
-use crate::blocks::{BlockDesk, RetryPolicy, SubmitBlock, SubmitResult};
+use crate::blocks::{
+    BlockDesk, Journaled, RestoredBlock, RetryPolicy, SettledBlock, SubmitBlock, SubmitResult,
+};
 use crate::extranonce::{Horizon, PrefixRange, ShardIndex, Space, SpaceError};
 use crate::jobs::{JobError, JobMaker, JobSettings, OUTBOX_MESSAGES_MAX, Outbox};
 use crate::ledger::{Ledger, Report, WorkerStatus};
@@ -36,12 +38,30 @@ const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 2 < OUTBOX_MESS
 pub enum Input {
     /// The source of work has a new template.
     Template(Arc<Template>),
-    /// The node's answer to [`Output::SubmitBlock`], or that none came.
+    /// A node's answer to [`Output::SubmitBlock`], or that none came.
     Submitted {
         /// The number of the submission.
         id: u64,
+        /// Which node.
+        node: u8,
         /// The answer.
         result: SubmitResult,
+        /// When the first byte went out, if any did.
+        first_byte: Option<Tick>,
+    },
+    /// A block that the journal still had when the process started.
+    Restored(RestoredBlock),
+    /// What the journal says of a block.
+    Journaled {
+        /// The number of the submission.
+        id: u64,
+        /// Where it stands.
+        journaled: Journaled,
+    },
+    /// A block went out before the journal had it: the disk took too long.
+    SentFirst {
+        /// The number of the submission.
+        id: u64,
     },
     /// A shard's message.
     FromShard(ShardIndex, FromShard),
@@ -65,8 +85,10 @@ pub enum Input {
 pub enum Output {
     /// A message for a shard's lane. If the lane is full, hand it to [`Coordinator::unsent`].
     ToShard(ShardIndex, ToShard),
-    /// A block for every node, now.
+    /// A block for one node, now; each node has its own.
     SubmitBlock(SubmitBlock),
+    /// Nothing more is to be done for this block: its record in the journal is over.
+    BlockSettled(SettledBlock),
     /// Connections, for the question `query`.
     Miners {
         /// The asker's number.
@@ -94,6 +116,8 @@ pub enum Output {
 pub struct CoordinatorSettings {
     /// What all jobs have in common; the extranonce space has its `extranonce1_size`.
     pub jobs: JobSettings,
+    /// The nodes that blocks go to, at least one.
+    pub nodes: usize,
     /// When blocks are submitted again.
     pub retry: RetryPolicy,
     /// The silence after which the source of work is said to be silent, in µs.
@@ -158,7 +182,7 @@ impl Coordinator {
             template_silence_micros: settings.template_silence_micros,
             lease_faults: 0,
             ledger: Ledger::new(now),
-            desk: BlockDesk::new(settings.retry),
+            desk: BlockDesk::new(settings.nodes, settings.retry),
             shards: BTreeMap::new(),
             turn: ShardIndex(0),
             queries: BTreeMap::new(),
@@ -175,10 +199,16 @@ impl Coordinator {
         self.shards.values_mut().for_each(|seat| seat.blocked = false);
         match input {
             Input::Template(template) => self.adopt(&template),
-            Input::Submitted { id, result } => {
-                self.desk.submitted(id, result, self.now);
+            Input::Submitted { id, node, result, first_byte } => {
+                self.desk.submitted(id, node, result, first_byte, self.now);
                 self.status_changed = true;
             }
+            Input::Restored(block) => self.desk.restore(block, self.now),
+            Input::Journaled { id, journaled } => {
+                self.desk.journaled(id, journaled);
+                self.status_changed = true;
+            }
+            Input::SentFirst { id } => self.desk.sent_first(id),
             Input::FromShard(shard, message) => self.take_message(shard, message),
             Input::ShardStarted(shard) => self.shard_started(shard),
             Input::ShardDied(shard) => self.shard_died(shard),
@@ -196,6 +226,9 @@ impl Coordinator {
         if let Some(block) = self.desk.poll(self.now) {
             self.status_changed = true;
             return Some(Output::SubmitBlock(block));
+        }
+        if let Some(block) = self.desk.next_settled() {
+            return Some(Output::BlockSettled(block));
         }
         if let Some((shard, message)) = self.next_message() {
             return Some(Output::ToShard(shard, message));
@@ -429,6 +462,8 @@ impl Coordinator {
             hashes_per_second: self.ledger.hashes_per_second(now),
             blocks: self.desk.records().cloned().collect(),
             block_counts: self.desk.counts(),
+            block_answers: self.desk.answers().to_vec(),
+            block_first_byte_micros: self.desk.first_byte_micros(),
             blocks_unsettled: self.desk.unsettled(),
             space: SpaceStatus {
                 capacity: self.space.capacity(),

@@ -17,6 +17,7 @@ const SHARD: ShardIndex = ShardIndex(0);
 fn coordinator(extranonce1_size: u8) -> Coordinator {
     let settings = CoordinatorSettings {
         jobs: JobSettings { extranonce1_size, ..settings() },
+        nodes: 1,
         retry: RetryPolicy::default(),
         template_silence_micros: TEMPLATE_SILENCE_MICROS,
     };
@@ -119,8 +120,11 @@ fn a_found_block_goes_to_the_node_before_anything_else() {
     farm.handle(Tick(2), Input::FromShard(SHARD, FromShard::Block(Box::new(found))));
     let Some(Output::SubmitBlock(block)) = farm.poll() else { panic!("the block") };
     assert_eq!(&block.bytes[..80], job.work.header(kernel, &share).to_bytes());
-    let answer = Input::Submitted { id: block.id, result: SubmitResult::Stale };
-    outputs(&mut farm, 3, answer);
+    let (id, node, first_byte) = (block.id, block.node, Some(Tick(3)));
+    let answer = Input::Submitted { id, node, result: SubmitResult::Stale, first_byte };
+    let sent = outputs(&mut farm, 3, answer);
+    let settled = |output: &Output| matches!(output, Output::BlockSettled(_));
+    assert!(sent.iter().any(settled), "its record in the journal is over");
     let status = farm.status();
     assert_eq!((status.block_counts.found, status.block_counts.stale), (1, 1));
     assert_eq!(status.blocks[0].outcome, Outcome::Stale);

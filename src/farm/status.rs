@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use pow::{Hash256, Template};
 use session::{Job, Tick};
 
-use crate::blocks::{BlockCounts, BlockRecord};
+use crate::blocks::{BlockCounts, BlockRecord, NodeAnswers};
 use crate::extranonce::ShardIndex;
 use crate::jobs::JobError;
 use crate::ledger::WorkerTotals;
@@ -130,7 +130,11 @@ pub struct Status {
     pub blocks: Vec<BlockRecord>,
     /// How many blocks went which way.
     pub block_counts: BlockCounts,
-    /// Blocks that the node has not answered for.
+    /// What each node has answered to submitted blocks, by the kinds of `SubmitResult`.
+    pub block_answers: Vec<NodeAnswers>,
+    /// From the share to the first byte out, of the newest block that went out, in µs.
+    pub block_first_byte_micros: Option<u64>,
+    /// Blocks of which no node has said its last word.
     pub blocks_unsettled: usize,
     /// The extranonce space.
     pub space: SpaceStatus,

@@ -12,12 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 mod link;
 pub mod payout;
 pub mod rpc;
 pub mod simulated;
 
 pub use link::{
-    BlockOutcome, BlockSource, NodeEnd, NodeLink, SUBMISSIONS_MAX, SubmitBlock, SubmitResult,
-    Waker, WorkHealth, link,
+    BlockFacts, BlockOutcome, BlockSource, JournalNote, JournalWord, NodeEnd, NodeLink,
+    RestoredBlock, SUBMISSIONS_MAX, SettledBlock, SubmitBlock, SubmitResult, Waker, WorkHealth,
+    link,
 };

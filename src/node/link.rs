@@ -1,11 +1,14 @@
 //! The two ends of the line between the engine and a node.
 //!
-//! The engine holds a `NodeLink`, the node's thread a `NodeEnd`. Templates are one slot in which
-//! the newest replaces an unread older one; blocks and verdicts are queues, because none of them
-//! may be lost. A mutex guards both: this line carries a few messages a second, never a share.
+//! The engine holds a `NodeLink`, the node's threads share a `NodeEnd`. Templates are one slot in
+//! which the newest replaces an unread older one; blocks and verdicts are queues, because none of
+//! them may be lost. A mutex guards both: this line carries a few messages a second, never a share.
+//!
+//! Blocks that an earlier process left behind go before everything: while they are not sent, no
+//! template passes (`hold_templates`), so that nobody mines before they are on their way.
 //!
 //! This is not a queue for anything hot, and it knows no node: the simulated one uses it, and so
-//! does every other source of templates.
+//! does every other source of templates. Blocks are taken by the clerk alone (`blocks`).
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,7 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pow::Template;
+use pow::{Hash256, Template};
 
 /// Wakes the engine's coordinator: called after every template and every verdict, from the node's
 /// thread, with no lock held. It must not block.
@@ -25,26 +28,94 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 /// block and tries again: no policy may drop one.
 pub const SUBMISSIONS_MAX: usize = 256;
 
-/// A whole block on its way to the node.
+/// How long the engine's end waits, when it is dropped, for the clerk to put its papers in order.
+const CLERK_ENDS_MAX: Duration = Duration::from_millis(250);
+
+/// A whole block on its way to one node.
 #[derive(Clone, Debug)]
 pub struct SubmitBlock {
     /// The caller's number, returned with the verdict.
     pub id: u64,
+    /// Which node, by its place in the configuration.
+    pub node: u8,
+    /// Which attempt at this node, from 1.
+    pub attempt: u32,
+    /// It was found on the newest tip: it goes before all others.
+    pub urgent: bool,
     /// The serialised block, witness included.
     pub bytes: Arc<[u8]>,
+    /// What the journal and the operator know it by.
+    pub facts: Arc<BlockFacts>,
 }
 
-/// The node's verdict about one block.
+/// What a block is known by, wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFacts {
+    /// The header's hash, in header byte order.
+    pub hash: Hash256,
+    /// The height in its coinbase.
+    pub height: u32,
+    /// Who found it.
+    pub worker: Arc<str>,
+}
+
+/// A block that an earlier process left in the journal, whole and not settled.
+#[derive(Clone, Debug)]
+pub struct RestoredBlock {
+    /// The serialised block, witness included.
+    pub bytes: Arc<[u8]>,
+    /// What it is known by.
+    pub facts: Arc<BlockFacts>,
+}
+
+/// One node's verdict about one block.
 #[derive(Clone, Debug)]
 pub struct SubmitResult {
     /// The number of the submission that this answers.
     pub id: u64,
+    /// Which node said so.
+    pub node: u8,
     /// What became of the block.
     pub outcome: BlockOutcome,
     /// When the block was handed over.
     pub submitted: Instant,
+    /// When its first byte went out to the node; none if none did.
+    pub first_byte: Option<Instant>,
     /// When the verdict was known.
     pub decided: Instant,
+}
+
+/// What the clerk tells of the journal about one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalWord {
+    /// There is no journal.
+    Off,
+    /// Written: it outlives this process.
+    Written,
+    /// Synced: it outlives a loss of power.
+    Durable,
+    /// It could not be written or synced, and why.
+    Failed(Arc<str>),
+    /// The journal took too long: the block went out before it was written.
+    SentFirst,
+}
+
+/// A [`JournalWord`] and the block that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalNote {
+    /// The number of the submission.
+    pub id: u64,
+    /// What happened.
+    pub word: JournalWord,
+}
+
+/// A block of which nothing more is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledBlock {
+    /// The header's hash.
+    pub hash: Hash256,
+    /// It was refused: its record is kept for somebody to look at.
+    pub refused: bool,
 }
 
 /// What a node says about a submitted block, in the words of BIP22.
@@ -58,16 +129,20 @@ pub enum BlockOutcome {
     Inconclusive,
     /// The block is not valid, with the node's reason.
     Rejected(Cow<'static, str>),
+    /// No verdict, and why: no answer, no connection, a node that starts or wants a password. The
+    /// node may have the block all the same.
+    Unknown(Cow<'static, str>),
 }
 
 impl BlockOutcome {
-    /// The string that `submitblock` answers with; `None` is its null, an accepted block.
+    /// The string that `submitblock` answers with; `None` is its null, an accepted block. Of no
+    /// verdict: why there is none.
     pub fn reason(&self) -> Option<&str> {
         match self {
             BlockOutcome::Accepted => None,
             BlockOutcome::Duplicate => Some("duplicate"),
             BlockOutcome::Inconclusive => Some("inconclusive"),
-            BlockOutcome::Rejected(reason) => Some(reason),
+            BlockOutcome::Rejected(reason) | BlockOutcome::Unknown(reason) => Some(reason),
         }
     }
 }
@@ -81,13 +156,15 @@ impl fmt::Display for BlockOutcome {
 /// Where a node's end takes its next block from.
 #[derive(Debug)]
 pub enum BlockSource {
-    /// A block to judge; answer it with [`NodeEnd::answer`].
+    /// A block to send; answer it with [`NodeEnd::answer`].
     Block {
         /// What the engine handed over.
         block: SubmitBlock,
         /// When it did so.
         submitted: Instant,
     },
+    /// A block whose record in the journal is over.
+    Settled(SettledBlock),
     /// The time is over, or somebody called [`NodeEnd::nudge`].
     Nothing,
     /// The engine dropped its link and every block that it handed over was taken: stop.
@@ -117,22 +194,32 @@ pub struct NodeEnd {
 struct Desk {
     state: Mutex<State>,
     node: Condvar,
+    /// Tells of the clerk's end.
+    ended: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     template: Option<Arc<Template>>,
     work: Option<WorkHealth>,
+    /// Templates wait for blocks of an earlier process.
+    held: bool,
+    restored: VecDeque<RestoredBlock>,
     submissions: VecDeque<(SubmitBlock, Instant)>,
+    settled: VecDeque<SettledBlock>,
     results: VecDeque<SubmitResult>,
+    notes: VecDeque<JournalNote>,
     waker: Option<Waker>,
     nudged: bool,
     closed: bool,
+    /// A clerk serves this line and has not ended yet.
+    serving: bool,
 }
 
 /// A new line; give one end to the engine and run the node on the other.
 pub fn link() -> (NodeLink, NodeEnd) {
-    let desk = Arc::new(Desk { state: Mutex::new(State::default()), node: Condvar::new() });
+    let (node, ended) = (Condvar::new(), Condvar::new());
+    let desk = Arc::new(Desk { state: Mutex::new(State::default()), node, ended });
     (NodeLink { desk: desk.clone() }, NodeEnd { desk })
 }
 
@@ -143,9 +230,28 @@ impl NodeLink {
         waker();
     }
 
-    /// The newest template that was not taken yet.
+    /// The newest template that was not taken yet. None passes while blocks of an earlier process
+    /// wait to be sent.
     pub fn try_template(&self) -> Option<Arc<Template>> {
-        self.desk.lock().template.take()
+        let mut state = self.desk.lock();
+        if state.held { None } else { state.template.take() }
+    }
+
+    /// The next block that an earlier process left behind; the oldest first. They want to go out
+    /// again like any other.
+    pub fn try_restored(&self) -> Option<RestoredBlock> {
+        self.desk.lock().restored.pop_front()
+    }
+
+    /// The next word of the journal.
+    pub fn try_note(&self) -> Option<JournalNote> {
+        self.desk.lock().notes.pop_front()
+    }
+
+    /// Says that nothing more is to be done for a block.
+    pub fn settle(&self, block: SettledBlock) {
+        self.desk.lock().settled.push_back(block);
+        self.desk.node.notify_one();
     }
 
     /// The newest word about the work's health that was not taken yet. Take it before the
@@ -176,9 +282,14 @@ impl NodeLink {
 }
 
 impl Drop for NodeLink {
+    /// Lets the clerk write down what was settled last: a process that ends at once would send a
+    /// block again that everybody has.
     fn drop(&mut self) {
-        self.desk.lock().closed = true;
+        let mut state = self.desk.lock();
+        state.closed = true;
         self.desk.node.notify_one();
+        let serving = |state: &mut State| state.serving;
+        drop(self.desk.ended.wait_timeout_while(state, CLERK_ENDS_MAX, serving));
     }
 }
 
@@ -214,6 +325,44 @@ impl NodeEnd {
         self.desk.lock().closed
     }
 
+    /// Leaves blocks of an earlier process for the engine, and keeps templates back until
+    /// [`NodeEnd::release_templates`].
+    pub(crate) fn restore(&self, blocks: Vec<RestoredBlock>) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.held = !blocks.is_empty();
+            state.restored.extend(blocks);
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// Lets templates pass from now on.
+    pub(crate) fn release_templates(&self) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.held = false;
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// Passes on a word of the journal.
+    pub(crate) fn note(&self, note: JournalNote) {
+        let waker = {
+            let mut state = self.desk.lock();
+            state.notes.push_back(note);
+            state.waker.clone()
+        };
+        wake(waker);
+    }
+
+    /// A clerk begins or ends to serve this line.
+    pub(crate) fn serve(&self, serving: bool) {
+        self.desk.lock().serving = serving;
+        self.desk.ended.notify_all();
+    }
+
     /// Reports the verdict about a block.
     pub fn answer(&self, result: SubmitResult) {
         let waker = {
@@ -226,16 +375,21 @@ impl NodeEnd {
 
     /// Waits for a block, at most `patience` long.
     pub fn wait(&self, patience: Duration) -> BlockSource {
-        let idle =
-            |state: &mut State| state.submissions.is_empty() && !state.nudged && !state.closed;
+        let idle = |state: &mut State| {
+            let quiet = state.submissions.is_empty() && state.settled.is_empty();
+            quiet && !state.nudged && !state.closed
+        };
         let (mut state, _) = self
             .desk
             .node
             .wait_timeout_while(self.desk.lock(), patience, idle)
             .unwrap_or_else(PoisonError::into_inner);
         state.nudged = false;
-        match state.submissions.pop_front() {
-            Some((block, submitted)) => BlockSource::Block { block, submitted },
+        if let Some((block, submitted)) = state.submissions.pop_front() {
+            return BlockSource::Block { block, submitted };
+        }
+        match state.settled.pop_front() {
+            Some(block) => BlockSource::Settled(block),
             None if state.closed => BlockSource::Closed,
             None => BlockSource::Nothing,
         }
@@ -296,7 +450,9 @@ mod tests {
     }
 
     fn block(id: u64) -> SubmitBlock {
-        SubmitBlock { id, bytes: Arc::from([0_u8; 80]) }
+        let facts = Arc::new(BlockFacts { hash: Hash256::ZERO, height: 1, worker: "rig".into() });
+        let bytes = Arc::from([0_u8; 80]);
+        SubmitBlock { id, node: 0, attempt: 1, urgent: true, bytes, facts }
     }
 
     #[test]
@@ -339,6 +495,31 @@ mod tests {
     }
 
     #[test]
+    fn no_template_passes_a_block_of_an_earlier_process() {
+        let (link, end) = link();
+        let SubmitBlock { bytes, facts, .. } = block(0);
+        end.restore(vec![RestoredBlock { bytes, facts }]);
+        end.publish(template(1));
+        assert!(link.try_template().is_none());
+        assert_eq!(link.try_restored().map(|block| block.facts.height), Some(1));
+        assert!(link.try_template().is_none(), "taken is not sent");
+        end.release_templates();
+        assert_eq!(link.try_template().map(|template| template.height), Some(1));
+    }
+
+    #[test]
+    fn what_is_settled_reaches_the_clerk_before_the_end() {
+        let (link, end) = link();
+        let settled = SettledBlock { hash: Hash256::ZERO, refused: true };
+        link.settle(settled);
+        link.submit(block(7)).expect("there is room");
+        drop(link);
+        assert!(matches!(end.wait(Duration::ZERO), BlockSource::Block { .. }));
+        assert!(matches!(end.wait(Duration::ZERO), BlockSource::Settled(one) if one == settled));
+        assert!(matches!(end.wait(Duration::ZERO), BlockSource::Closed));
+    }
+
+    #[test]
     fn a_nudge_ends_one_wait() {
         let (_link, end) = link();
         end.nudge();
@@ -357,7 +538,10 @@ mod tests {
         end.publish(template(1));
         let now = Instant::now();
         let outcome = BlockOutcome::Inconclusive;
-        end.answer(SubmitResult { id: 7, outcome, submitted: now, decided: now });
+        let first_byte = Some(now);
+        let answer =
+            SubmitResult { id: 7, node: 0, outcome, submitted: now, first_byte, decided: now };
+        end.answer(answer);
         assert_eq!(wakes.load(Ordering::Relaxed), 3);
         let result = link.try_result().expect("it was answered");
         assert_eq!((result.id, result.outcome.reason()), (7, Some("inconclusive")));

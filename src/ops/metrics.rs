@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use engine::{BLOCKS_RESERVED, FROM_SHARD_MAX, TO_SHARD_MAX};
 use farm::Status;
+use farm::blocks::{Declined, SubmitResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, LabelSetEncoder, MetricEncoder,
@@ -283,16 +284,15 @@ fn farm(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
     let counts = &status.block_counts;
     out.counter(
         "blocks_found",
-        "Blocks by the node's last word.",
+        "Blocks by the best last word of all nodes.",
         [
             (&[("outcome", "accepted")][..], counts.accepted),
+            (&[("outcome", "duplicate")][..], counts.duplicate),
             (&[("outcome", "stale")][..], counts.stale),
             (&[("outcome", "refused")][..], counts.refused),
-            (&[("outcome", "unknown")][..], counts.unknown),
         ],
     )?;
-    let unsettled = status.blocks_unsettled as i64;
-    out.gauge("blocks_unsettled", "Blocks without the node's answer.", [(&[][..], unsettled)])?;
+    blocks(out, status)?;
     let workers = status.workers as i64;
     out.gauge("workers", "Worker names with an account of their own.", [(&[][..], workers)])?;
     let space = &status.space;
@@ -305,6 +305,44 @@ fn farm(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
             (&[("state", "resting")][..], space.resting as i64),
         ],
     )
+}
+
+/// The way of blocks: what was declined, what nodes said, what the journal did.
+fn blocks(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
+    let counts = &status.block_counts;
+    let unsettled = status.blocks_unsettled as i64;
+    out.gauge("blocks_unsettled", "Blocks without any last word.", [(&[][..], unsettled)])?;
+    let restored = counts.restored;
+    out.counter("blocks_restored", "Blocks of an earlier process.", [(&[][..], restored)])?;
+    let declined = Declined::ALL.map(|reason| [("reason", reason.name())]);
+    let rows = declined.iter().zip(counts.declined).map(|(labels, count)| (&labels[..], count));
+    out.counter("blocks_declined", "Found blocks that were not submitted.", rows)?;
+    let numbers: Vec<String> =
+        (0..status.block_answers.len()).map(|node| node.to_string()).collect();
+    let labels = |node: usize, kind: usize| {
+        [("node", numbers[node].as_str()), ("answer", SubmitResult::NAMES[kind])]
+    };
+    let answers = status.block_answers.iter().enumerate();
+    let answers: Vec<_> = answers
+        .flat_map(|(node, kinds)| {
+            kinds.iter().enumerate().map(move |(kind, count)| (node, kind, *count))
+        })
+        .map(|(node, kind, count)| (labels(node, kind), count))
+        .collect();
+    let rows = answers.iter().map(|(labels, count)| (&labels[..], *count));
+    out.counter("block_answers", "Answers of nodes to submitted blocks.", rows)?;
+    out.counter(
+        "block_journal",
+        "Blocks by what the journal did.",
+        [
+            (&[("result", "durable")][..], counts.journal_durable),
+            (&[("result", "late")][..], counts.journal_late),
+            (&[("result", "failed")][..], counts.journal_failed),
+        ],
+    )?;
+    let newest = status.block_first_byte_micros;
+    let newest = newest.map(|micros| (&[][..], micros as f64 / 1e6));
+    out.gauge("block_first_byte_seconds", "From the newest block's share to its way out.", newest)
 }
 
 fn sum(counters: &[&Counters], of: impl Fn(&Counters) -> u64) -> u64 {

@@ -89,7 +89,7 @@ async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Ru
                 Some(Asked::End) | None => break,
             },
             _ = look.tick() => {
-                blocks.tell(&farm.engine.status());
+                tell(&mut blocks, &farm);
                 if watched && hanging(&*farm).is_empty() {
                     tell_manager(&[NotifyState::Watchdog]);
                 }
@@ -97,8 +97,12 @@ async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Ru
         }
     }
     drain(&farm).await;
-    blocks.tell(&farm.engine.status());
+    tell(&mut blocks, &farm);
     Ok(farm)
+}
+
+fn tell(blocks: &mut BlockLog, farm: &Running) {
+    blocks.tell(&farm.engine.status(), |node| farm.node_name(node).to_string());
 }
 
 /// A farm at work, and where its pages are served.

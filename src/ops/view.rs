@@ -54,6 +54,10 @@ pub trait View: Send + Sync + 'static {
     fn shards(&self) -> Vec<ShardView>;
     /// The lanes of each shard, in the same order.
     fn lanes(&self) -> Vec<LaneStatus>;
+    /// What a node is called, by its place in the configuration; its number where it has no name.
+    fn node_name(&self, node: usize) -> Arc<str> {
+        Arc::from(node.to_string())
+    }
     /// Where miners can connect.
     fn listening(&self) -> &[SocketAddr];
     /// Whether the ring lets requests gather before a wake.

@@ -25,6 +25,8 @@ use crate::random::Random;
 /// One virtual second.
 pub const SECOND: u64 = 1_000_000;
 pub(crate) const EXTRANONCE2_SIZE: u8 = 4;
+/// The nodes that blocks go to: one that gives work, and a backup beside it.
+const NODES: usize = 2;
 
 /// What is to be simulated.
 #[derive(Clone, Debug)]
@@ -132,7 +134,7 @@ pub(crate) enum Event {
     /// This flood must be cut off by now.
     FloodDue(usize, LinkId),
     Connect(usize),
-    NodeAnswers(u64, SubmitResult),
+    NodeAnswers(u64, u8, SubmitResult),
     Reset,
     Vanish,
     Clog,
@@ -210,6 +212,7 @@ impl World {
         let miners = miners.collect();
         let settings = CoordinatorSettings {
             jobs: job_settings(),
+            nodes: NODES,
             retry: RetryPolicy::default(),
             template_silence_micros: 120 * SECOND,
         };
@@ -300,8 +303,9 @@ impl World {
             Event::Mine(miner, link) => self.mine(miner, link),
             Event::FloodDue(host, link) => self.check_flood(host, link),
             Event::Connect(miner) => self.connect(miner),
-            Event::NodeAnswers(id, result) => {
-                self.tell_coordinator(Input::Submitted { id, result });
+            Event::NodeAnswers(id, node, result) => {
+                let first_byte = Some(Tick(self.now));
+                self.tell_coordinator(Input::Submitted { id, node, result, first_byte });
             }
             Event::StopMining => self.mining = false,
             Event::Verify => self.verify(),

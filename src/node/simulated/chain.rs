@@ -345,6 +345,7 @@ impl Chain {
                 let kind = reason.split_once('(').map_or(&**reason, |(kind, _)| kind.trim_end());
                 *self.stats.rejected.entry(kind.to_string()).or_default() += 1;
             }
+            BlockOutcome::Unknown(_) => unreachable!("this node always answers"),
         }
         outcome
     }

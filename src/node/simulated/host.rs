@@ -1,18 +1,23 @@
 //! The thread on which a simulated chain lives, on real time.
 //!
 //! It waits for a block, an order or the chain's next deadline, whichever is first, and publishes
-//! every template. It ends when the engine drops its link. Nothing is decided here.
+//! every template. Blocks come to it as they come to any node: from the clerk, by a `Submitter`.
+//! It ends when that is dropped, after the engine has dropped its link. Nothing is decided here.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pow::Hash256;
+
 use super::chain::{Chain, REORG_DEPTH_MAX, REPLACEMENT_MAX, ReorgError, Stats, UnixMicros};
 use super::parameters::{ParameterError, Parameters, bits_of_difficulty};
-use crate::link::{BlockSource, NodeEnd, NodeLink, SubmitResult, link};
+use crate::blocks::{self, Journal, JournaledBlock, Submitter};
+use crate::link::{BlockOutcome, NodeEnd, NodeLink, link};
 
 /// Orders that wait for the thread: people and tests give a few a second.
 pub const ORDERS_MAX: usize = 64;
@@ -22,12 +27,30 @@ pub const ORDERS_MAX: usize = 64;
 #[derive(Clone)]
 pub struct Control {
     board: Arc<Board>,
-    end: NodeEnd,
 }
 
 struct Board {
-    orders: Mutex<VecDeque<Order>>,
+    inbox: Mutex<Inbox>,
+    news: Condvar,
     stats: Mutex<Stats>,
+}
+
+/// What the chain's thread is to do.
+#[derive(Default)]
+struct Inbox {
+    orders: VecDeque<Order>,
+    blocks: VecDeque<Asked>,
+    closed: bool,
+}
+
+/// A block, and who waits for the verdict.
+type Asked = (Arc<[u8]>, Sender<BlockOutcome>);
+
+/// The way of blocks to the chain's thread.
+struct ToChain {
+    board: Arc<Board>,
+    /// How long this node takes to answer.
+    delay: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,15 +80,31 @@ pub enum ControlError {
     Busy,
 }
 
-/// Starts a chain on a thread of its own. The thread ends once the link is dropped.
+/// Starts a chain on a thread of its own, without a journal. The thread ends once the link is
+/// dropped.
 ///
 /// # Errors
 /// A parameter is outside its limits, or no thread can be started.
 pub fn spawn(parameters: Parameters) -> Result<(NodeLink, Control), SpawnError> {
+    spawn_with(parameters, None)
+}
+
+/// Starts a chain on a thread of its own, and the journal of the blocks that are found on it.
+///
+/// # Errors
+/// A parameter is outside its limits, or no thread can be started.
+pub fn spawn_with(
+    parameters: Parameters,
+    journal: Option<(Journal, Vec<JournaledBlock>)>,
+) -> Result<(NodeLink, Control), SpawnError> {
     parameters.validate().map_err(SpawnError::Parameters)?;
     let (link, end) = link();
-    let board = Arc::new(Board { orders: Mutex::default(), stats: Mutex::new(Stats::default()) });
-    let control = Control { board: board.clone(), end: end.clone() };
+    let stats = Mutex::new(Stats::default());
+    let board = Arc::new(Board { inbox: Mutex::default(), news: Condvar::new(), stats });
+    let delay = Duration::from_secs_f64(parameters.answer_seconds);
+    let submitter: Box<dyn Submitter> = Box::new(ToChain { board: board.clone(), delay });
+    let control = Control { board: board.clone() };
+    blocks::start(end.clone(), journal, vec![vec![submitter]]).map_err(SpawnError::Thread)?;
     thread::Builder::new()
         .name("node".into())
         .spawn(move || run(parameters, &end, &board))
@@ -82,20 +121,15 @@ fn run(parameters: Parameters, end: &NodeEnd, board: &Board) {
         }
         *board.stats() = chain.stats();
         let until = chain.next_deadline().0.saturating_sub(clock.now().0);
-        match end.wait(Duration::from_micros(until)) {
-            BlockSource::Block { block, submitted } => {
-                let outcome = chain.submit(clock.now(), &block.bytes);
-                // A caller that reads the verdict and then the figures finds it counted.
-                *board.stats() = chain.stats();
-                let decided = Instant::now();
-                end.answer(SubmitResult { id: block.id, outcome, submitted, decided });
-            }
-            BlockSource::Nothing => {}
-            BlockSource::Closed => return,
+        let Some((orders, blocks)) = board.wait(Duration::from_micros(until)) else { return };
+        for (bytes, asker) in blocks {
+            let outcome = chain.submit(clock.now(), &bytes);
+            // A caller that reads the verdict and then the figures finds it counted.
+            *board.stats() = chain.stats();
+            // An asker that has gone away wants no answer.
+            let _ = asker.send(outcome);
         }
-        while let Some(order) = board.next_order() {
-            obey(&mut chain, clock.now(), order);
-        }
+        orders.into_iter().for_each(|order| obey(&mut chain, clock.now(), order));
         chain.tick(clock.now());
     }
 }
@@ -154,14 +188,32 @@ impl Control {
     }
 
     fn give(&self, order: Order) -> Result<(), ControlError> {
-        let mut orders = self.board.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if orders.len() >= ORDERS_MAX {
+        let mut inbox = self.board.inbox();
+        if inbox.orders.len() >= ORDERS_MAX || inbox.closed {
             return Err(ControlError::Busy);
         }
-        orders.push_back(order);
-        drop(orders);
-        self.end.nudge();
+        inbox.orders.push_back(order);
+        drop(inbox);
+        self.board.news.notify_one();
         Ok(())
+    }
+}
+
+impl Submitter for ToChain {
+    fn submit(&mut self, block: &[u8], _: &Hash256, sent: &mut dyn FnMut()) -> BlockOutcome {
+        let (asker, answer) = channel();
+        sent();
+        thread::sleep(self.delay);
+        self.board.inbox().blocks.push_back((Arc::from(block), asker));
+        self.board.news.notify_one();
+        answer.recv().unwrap_or(BlockOutcome::Unknown("the simulated chain has ended".into()))
+    }
+}
+
+impl Drop for ToChain {
+    fn drop(&mut self) {
+        self.board.inbox().closed = true;
+        self.board.news.notify_one();
     }
 }
 
@@ -170,8 +222,21 @@ impl Board {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_order(&self) -> Option<Order> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    // A poisoned inbox still holds whole values: nothing panics between two of its fields.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do, at most that long. None: nobody will want anything any more.
+    fn wait(&self, patience: Duration) -> Option<(VecDeque<Order>, Vec<Asked>)> {
+        let idle =
+            |inbox: &mut Inbox| inbox.orders.is_empty() && inbox.blocks.is_empty() && !inbox.closed;
+        let waited = self.news.wait_timeout_while(self.inbox(), patience, idle);
+        let (mut inbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if inbox.closed && inbox.blocks.is_empty() {
+            return None;
+        }
+        Some((std::mem::take(&mut inbox.orders), inbox.blocks.drain(..).collect()))
     }
 }
 

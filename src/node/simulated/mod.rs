@@ -21,9 +21,9 @@ mod wallet;
 mod tests;
 
 pub use chain::{Chain, REORG_DEPTH_MAX, REPLACEMENT_MAX, ReorgError, Stats, UnixMicros};
-pub use host::{Control, ControlError, ORDERS_MAX, SpawnError, spawn};
+pub use host::{Control, ControlError, ORDERS_MAX, SpawnError, spawn, spawn_with};
 pub use parameters::{
-    BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, DIFFICULTY_MAX, DIFFICULTY_MIN, ParameterError,
-    Parameters, START_HEIGHT_MAX, Spacing, TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
+    ANSWER_SECONDS_MAX, BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, DIFFICULTY_MAX, DIFFICULTY_MIN,
+    ParameterError, Parameters, START_HEIGHT_MAX, Spacing, TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
     bits_of_difficulty,
 };

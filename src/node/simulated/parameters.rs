@@ -19,6 +19,8 @@ pub const TRANSACTIONS_MAX: u32 = 8_000;
 pub const START_HEIGHT_MAX: u32 = 40_000;
 /// How often a growing mempool may make a new template; an hour is a stale one already.
 pub const TEMPLATE_SECONDS_MAX: f64 = 3_600.0;
+/// Longer than this a node is not slow but gone.
+pub const ANSWER_SECONDS_MAX: f64 = 60.0;
 
 /// What a simulated chain is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Parameters {
     pub start_height: u32,
     /// Seconds after which a mempool that has grown makes a new template on the same tip.
     pub template_seconds: f64,
+    /// Seconds that the node takes to answer for a submitted block.
+    pub answer_seconds: f64,
 }
 
 /// How the times between own blocks are drawn.
@@ -65,6 +69,8 @@ pub enum ParameterError {
     StartHeight(u32),
     /// Not above 0, or more than [`TEMPLATE_SECONDS_MAX`].
     TemplateSeconds(f64),
+    /// Negative, or more than [`ANSWER_SECONDS_MAX`].
+    AnswerSeconds(f64),
 }
 
 impl Default for Parameters {
@@ -78,6 +84,7 @@ impl Default for Parameters {
             seed: 1,
             start_height: 200,
             template_seconds: 30.0,
+            answer_seconds: 0.0,
         }
     }
 }
@@ -104,6 +111,9 @@ impl Parameters {
         }
         if !(self.template_seconds > 0.0 && self.template_seconds <= TEMPLATE_SECONDS_MAX) {
             return Err(ParameterError::TemplateSeconds(self.template_seconds));
+        }
+        if !(0.0..=ANSWER_SECONDS_MAX).contains(&self.answer_seconds) {
+            return Err(ParameterError::AnswerSeconds(self.answer_seconds));
         }
         Ok(())
     }
@@ -155,6 +165,9 @@ impl fmt::Display for ParameterError {
             }
             ParameterError::TemplateSeconds(value) => {
                 write!(f, "template_seconds {value} is not within 0 to {TEMPLATE_SECONDS_MAX}")
+            }
+            ParameterError::AnswerSeconds(value) => {
+                write!(f, "answer_seconds {value} is not within 0 to {ANSWER_SECONDS_MAX}")
             }
         }
     }

@@ -12,11 +12,11 @@ use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Target, Transaction,
     TxIn, TxMerkleNode, TxOut, Witness, transaction,
 };
-use pow::Template;
+use pow::{Hash256, Template};
 use proptest::prelude::*;
 
 use super::*;
-use crate::link::{BlockOutcome, NodeLink, SubmitBlock};
+use crate::link::{BlockFacts, BlockOutcome, JournalNote, JournalWord, NodeLink, SubmitBlock};
 
 const START: UnixMicros = UnixMicros(1_800_000_000_000_000);
 
@@ -771,6 +771,7 @@ fn parameters_have_limits() {
         Parameters { reorgs: 1.5, ..easy(1) },
         Parameters { start_height: START_HEIGHT_MAX + 1, ..easy(1) },
         Parameters { template_seconds: 0.0, ..easy(1) },
+        Parameters { answer_seconds: -1.0, ..easy(1) },
     ];
     for parameters in wrong {
         assert!(Chain::new(parameters, START).is_err(), "{parameters:?}");
@@ -800,11 +801,18 @@ fn await_some<T>(link: &NodeLink, mut poll: impl FnMut(&NodeLink) -> Option<T>) 
 fn the_thread_publishes_templates_answers_blocks_and_obeys() {
     let (link, control) = spawn(easy(50)).expect("a thread starts");
     let template = await_some(&link, NodeLink::try_template);
-    let bytes: Arc<[u8]> = serialize(&solve(&template)).into();
-    link.submit(SubmitBlock { id: 42, bytes: bytes.clone() }).expect("there is room");
+    let solved = solve(&template);
+    let bytes: Arc<[u8]> = serialize(&solved).into();
+    let hash = Hash256(solved.block_hash().to_byte_array());
+    let facts = Arc::new(BlockFacts { hash, height: template.height, worker: "rig".into() });
+    let block = SubmitBlock { id: 42, node: 0, attempt: 1, urgent: true, bytes, facts };
+    link.submit(block).expect("there is room");
     let result = await_some(&link, NodeLink::try_result);
-    assert_eq!((result.id, result.outcome), (42, BlockOutcome::Accepted));
-    assert!(result.decided >= result.submitted);
+    assert_eq!((result.id, result.node, result.outcome), (42, 0, BlockOutcome::Accepted));
+    let first_byte = result.first_byte.expect("it went out");
+    assert!(result.submitted <= first_byte && first_byte <= result.decided);
+    let note = JournalNote { id: 42, word: JournalWord::Off };
+    assert_eq!(link.try_note(), Some(note), "this chain keeps no journal");
     assert_eq!(control.stats().accepted, 1);
 
     control.reorg(1, 2).expect("an order fits");

@@ -218,6 +218,7 @@ const SIMULATION: &[Key] = &[
     key("seed", "1", "of everything random in the chain"),
     key("start_height", "200", "blocks that stand at the start; below 101 no coin is mature"),
     key("template_seconds", "30.0", "between templates on one tip, while the mempool grows"),
+    key("answer_seconds", "0.0", "until the node answers for a block that was found"),
 ];
 
 const PAYOUT: &[Key] = &[

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use node::simulated::{
-    BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX, Spacing,
+    ANSWER_SECONDS_MAX, BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX, Spacing,
     TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
 };
 use shard::AllowList;
@@ -215,6 +215,7 @@ pub(super) fn simulation(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Parame
     }
     let difficulty = reader.number("difficulty", DIFFICULTY_MIN..=DIFFICULTY_MAX);
     let template_seconds = reader.number("template_seconds", 0.1..=TEMPLATE_SECONDS_MAX);
+    let answer_seconds = reader.number("answer_seconds", 0.0..=ANSWER_SECONDS_MAX);
     let small = |value: Option<u64>, default: u32| {
         value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
     };
@@ -230,6 +231,7 @@ pub(super) fn simulation(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Parame
         seed: reader.whole("seed", 0..=u64::MAX).unwrap_or(default.seed),
         start_height: small(start_height, default.start_height),
         template_seconds: template_seconds.unwrap_or(default.template_seconds),
+        answer_seconds: answer_seconds.unwrap_or(default.answer_seconds),
     }
 }
 

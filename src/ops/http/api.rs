@@ -9,7 +9,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::ListError;
-use farm::blocks::{BlockRecord, Outcome};
+use farm::blocks::{BlockRecord, Journaled, NodeRecord, Outcome};
 use farm::ledger::{Reason, WorkerTotals};
 use farm::messages::{MinerRow, MinerState};
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ fn farm(view: &dyn View, body: &mut Map<String, Value>) {
         })
     });
     let counts = &status.block_counts;
-    let newest = status.blocks.iter().rev().map(|block| record(block, now));
+    let newest = status.blocks.iter().rev().map(|block| record(view, block, now));
     let more = [
         ("snapshot_age_seconds", json!(seconds(snapshot_age_micros(view, status)))),
         (
@@ -116,7 +116,7 @@ fn farm(view: &dyn View, body: &mut Map<String, Value>) {
                 "duplicate": counts.duplicate,
                 "stale": counts.stale,
                 "refused": counts.refused,
-                "unknown": counts.unknown,
+                "restored": counts.restored,
                 "unsettled": status.blocks_unsettled,
                 "newest": newest.collect::<Vec<_>>(),
             }),
@@ -140,23 +140,52 @@ fn totals(totals: &WorkerTotals) -> Value {
     })
 }
 
-fn record(block: &BlockRecord, now: Tick) -> Value {
-    let (outcome, reason) = match &block.outcome {
-        Outcome::Submitted => ("submitted", None),
-        Outcome::Accepted => ("accepted", None),
-        Outcome::Duplicate => ("duplicate", None),
-        Outcome::Stale => ("stale", None),
-        Outcome::Refused(reason) => ("refused", Some(reason.to_string())),
-        Outcome::Unknown => ("unknown", None),
+/// The newest blocks, the newest first: what every node said, and how fast each went out.
+pub(super) async fn blocks(State(view): State<Arc<dyn View>>) -> Response {
+    let (status, now) = (view.status(), view.now());
+    let blocks: Vec<Value> =
+        status.blocks.iter().rev().map(|block| record(&*view, block, now)).collect();
+    Json(json!({ "unsettled": status.blocks_unsettled, "blocks": blocks })).into_response()
+}
+
+fn record(view: &dyn View, block: &BlockRecord, now: Tick) -> Value {
+    let reason = match &block.outcome {
+        Outcome::Refused(reason) => Some(&**reason),
+        _ => None,
     };
+    let not_journaled = match &block.journaled {
+        Journaled::Failed(reason) => Some(&**reason),
+        _ => None,
+    };
+    let nodes = block.nodes.iter().enumerate();
+    let nodes: Vec<Value> = nodes.map(|(node, said)| answer_of(view, node, said, now)).collect();
     json!({
-        "height": block.height,
-        "hash": hash(&block.hash),
-        "worker": &*block.worker,
+        "height": block.facts.height,
+        "hash": hash(&block.facts.hash),
+        "worker": &*block.facts.worker,
+        "job": block.job_number,
         "age_seconds": seconds(now.since(block.found)),
         "late": block.late,
-        "outcome": outcome,
+        "restored": block.restored,
+        "outcome": block.outcome.name(),
         "reason": reason,
+        "first_byte_us": block.first_byte_micros(),
+        "first_byte_age_seconds": block.first_byte.map(|at| seconds(now.since(at))),
+        "journal": block.journaled.name(),
+        "journal_reason": not_journaled,
+        "sent_before_journaled": block.sent_first,
+        "nodes": nodes,
+    })
+}
+
+/// What one node said of a block.
+fn answer_of(view: &dyn View, node: usize, said: &NodeRecord, now: Tick) -> Value {
+    json!({
+        "node": &*view.node_name(node),
+        "attempts": said.attempts,
+        "answer": said.answer.as_ref().map(|answer| answer.name()),
+        "reason": said.answer.as_ref().and_then(|answer| answer.reason()),
+        "age_seconds": said.answered.map(|at| seconds(now.since(at))),
     })
 }
 

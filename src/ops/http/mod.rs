@@ -33,6 +33,7 @@ pub fn router(view: Arc<dyn View>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/miners", get(api::miners))
+        .route("/api/v1/blocks", get(api::blocks))
         .fallback(|| async { api::error(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(axum::middleware::from_fn(deadline))
         .with_state(view)

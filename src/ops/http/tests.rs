@@ -46,8 +46,12 @@ impl Farm {
             version_mask: 0x1fff_e000,
             first_number: 1,
         };
-        let settings =
-            CoordinatorSettings { jobs, retry: RetryPolicy::default(), template_silence_micros: 1 };
+        let settings = CoordinatorSettings {
+            jobs,
+            nodes: 2,
+            retry: RetryPolicy::default(),
+            template_silence_micros: 1,
+        };
         let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
         let mut status = coordinator.expect("the sizes are possible").status();
         status.work = WorkState::Current;
