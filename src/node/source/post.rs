@@ -1,0 +1,260 @@
+//! How a node's threads talk to the source's thread and to each other: news one way, a bell the
+//! other, one clock for all, and the pauses after failures.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::choice::Observed;
+use crate::rpc::{RpcError, TemplateAnswer, TipHeader};
+
+/// News that wait for the source's thread; it takes each within microseconds.
+pub(super) const NEWS_MAX: usize = 64;
+/// The pause after a first failure; it doubles with each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause: a node that is back is found within that.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a node's thread has to say.
+pub(super) struct News {
+    /// Which node.
+    pub(super) node: usize,
+    /// When it was said.
+    pub(super) at: Duration,
+    /// What.
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    /// For the choice.
+    Observed(Observed),
+    /// How long the node took to answer with a template.
+    Latency(Duration),
+    /// Warnings of one of the node's threads, which replace its earlier ones.
+    Warnings(Voice, Vec<String>),
+    /// How tips are learned now.
+    TipSource(&'static str),
+}
+
+/// Who warns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// The thread of templates.
+    Templates,
+    /// The thread of tips.
+    Tips,
+}
+
+/// One node's way to the source's thread.
+#[derive(Clone)]
+pub(super) struct Post {
+    pub(super) node: usize,
+    pub(super) clock: Clock,
+    pub(super) sender: SyncSender<News>,
+}
+
+impl Post {
+    pub(super) fn observed(&self, observed: Observed) {
+        self.tell(What::Observed(observed));
+    }
+
+    /// When the source has ended there is nobody to tell, and the bell says so soon.
+    pub(super) fn tell(&self, what: What) {
+        let news = News { node: self.node, at: self.clock.now(), what };
+        drop(self.sender.send(news));
+    }
+}
+
+/// The source's time: monotonic, from its start.
+#[derive(Clone, Copy)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// What wakes a node's thread of templates.
+#[derive(Default)]
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    tip: Option<TipHeader>,
+    news: bool,
+    doubted: bool,
+    /// As many as a `Poller` has on their way.
+    polled: VecDeque<Polled>,
+    stopped: bool,
+}
+
+/// What a long poll ended with.
+pub(super) struct Polled {
+    /// Which of the node's long polls.
+    pub(super) number: u64,
+    /// When it began.
+    pub(super) asked: Duration,
+    /// What came.
+    pub(super) answer: Result<TemplateAnswer, RpcError>,
+}
+
+/// Why a wait ended.
+pub(super) enum Wake {
+    /// The time is over.
+    Time,
+    /// The node has another tip.
+    News,
+    /// It was silent or is back: somebody should look how it is.
+    Doubt,
+    /// A long poll was answered.
+    Polled(Polled),
+    /// Everything ends.
+    Stop,
+}
+
+impl Bell {
+    /// The node has another tip.
+    pub(super) fn ring(&self, tip: TipHeader) {
+        let mut state = self.lock();
+        state.tip = Some(tip);
+        state.news = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Somebody should look how the node is.
+    pub(super) fn doubt(&self) {
+        self.lock().doubted = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn polled(&self, polled: Polled) {
+        self.lock().polled.push_back(polled);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// The newest tip that was rung for.
+    pub(super) fn tip(&self) -> Option<TipHeader> {
+        self.lock().tip
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
+    /// Waits for news, at most `patience`.
+    pub(super) fn wait(&self, patience: Duration) -> Wake {
+        let idle = |state: &mut Rung| {
+            !(state.news || state.doubted || state.stopped) && state.polled.is_empty()
+        };
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.stopped {
+            return Wake::Stop;
+        }
+        if let Some(polled) = state.polled.pop_front() {
+            return Wake::Polled(polled);
+        }
+        let (news, doubted) = (state.news, state.doubted);
+        (state.news, state.doubted) = (false, false);
+        match (doubted, news) {
+            (true, _) => Wake::Doubt,
+            (false, true) => Wake::News,
+            (false, false) => Wake::Time,
+        }
+    }
+
+    /// Waits whatever is rung for, unless everything ends; tells whether it does.
+    pub(super) fn pause(&self, patience: Duration) -> bool {
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !state.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.stopped
+    }
+
+    // A poisoned bell still holds whole values: each field is set at once.
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pauses that grow with each failure in a row.
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Backoff {
+        Backoff { next: PAUSE_MIN }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.next = PAUSE_MIN;
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(PAUSE_MAX);
+        pause
+    }
+}
+
+/// A bell that both threads of a node hold.
+pub(super) type SharedBell = Arc<Bell>;
+
+#[cfg(test)]
+mod tests {
+    use pow::Hash256;
+
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_a_tenth_of_a_second_to_five() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<u128> = (0..8).map(|_| backoff.next().as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        backoff.reset();
+        assert_eq!(backoff.next(), PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_bell_remembers_what_was_rung_before_the_wait() {
+        let bell = Bell::default();
+        let tip = TipHeader {
+            hash: Hash256([1; 32]),
+            prev_hash: Hash256::ZERO,
+            height: 1,
+            confirmations: 1,
+            version: 1,
+            bits: 0x207f_ffff,
+            time: 2,
+            median_time: 1,
+        };
+        bell.ring(tip);
+        assert!(matches!(bell.wait(Duration::from_secs(60)), Wake::News));
+        assert!(matches!(bell.wait(Duration::ZERO), Wake::Time));
+        assert_eq!(bell.tip(), Some(tip));
+        bell.doubt();
+        assert!(!bell.pause(Duration::ZERO), "a pause is not ended by news");
+        bell.stop();
+        assert!(bell.pause(Duration::from_secs(60)));
+        assert!(matches!(bell.wait(Duration::from_secs(60)), Wake::Stop));
+    }
+}
