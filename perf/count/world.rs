@@ -71,6 +71,7 @@ impl World {
         };
         let admission = AdmissionSettings {
             allow: vec![AllowList::private()],
+            proxy_from: vec![AllowList::none()],
             connections_max: 1 << 20,
             per_source_max: 1 << 20,
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use farm::NoWork;
 use farm::extranonce::SpaceError;
 use pow::{Difficulty, Kernel};
 use shard::admission::AllowList;
@@ -26,6 +27,9 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Who may connect there.
     pub allow: AllowList,
+    /// Who of them must begin with a PROXY header, whose address then counts as the miner's; nobody
+    /// else may begin with one.
+    pub proxy_from: AllowList,
 }
 
 /// Everything the engine starts from.
@@ -67,6 +71,8 @@ pub struct EngineConfig {
     pub signature: Vec<u8>,
     /// The nodes that found blocks go to, as many as the line's other end has; at least one.
     pub nodes: usize,
+    /// What becomes of the miners when there is no work.
+    pub no_work: NoWork,
     /// Number of the first job, above all that an earlier life of the farm gave out; at least 1.
     pub first_job: u32,
     /// A secret random number: session ids and fingerprints are keyed with it.
@@ -97,6 +103,7 @@ impl EngineConfig {
             payout_script,
             signature: Vec::new(),
             nodes: 1,
+            no_work: NoWork::Release,
             first_job: 1,
             seed,
             pretend: Pretend::default(),

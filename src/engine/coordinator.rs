@@ -17,7 +17,8 @@ use farm::blocks::{BlockFacts, Journaled, RestoredBlock, SubmitResult};
 use farm::extranonce::ShardIndex;
 use farm::ledger::WorkerStatus;
 use farm::messages::MinerRow;
-use farm::{Coordinator, Input, Output, Status};
+use farm::outage::{NO_WORK_MICROS, RELEASED_PER_SECOND_MAX};
+use farm::{Coordinator, Input, Output, Status, WorkHealth};
 use glommio::io::BufferedFile;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use node::{BlockOutcome, JournalNote, JournalWord, NodeLink, SubmitBlock};
@@ -197,6 +198,15 @@ impl Desk {
             let facts = facts(&block.facts);
             self.tell(Input::Restored(RestoredBlock { bytes: block.bytes, facts }));
         }
+        // The node hands over the template that shows it to be up before it says so: read in the
+        // other order, the template is the farm's in this turn at the latest.
+        if let Some(health) = self.node.try_work() {
+            taken += 1;
+            self.tell(Input::Work(match health {
+                node::WorkHealth::Up => WorkHealth::Up,
+                node::WorkHealth::Down => WorkHealth::Down,
+            }));
+        }
         if let Some(template) = self.node.try_template() {
             taken += 1;
             self.tell(Input::Template(template));
@@ -267,6 +277,13 @@ impl Desk {
                 self.status_changed = true;
             }
             Output::StatusChanged => self.status_changed = true,
+            Output::Released => tracing::warn!(
+                "no work for {} s: refusing new miners and closing the others at {} a second, so \
+                 that they use their next pools ([failover] no_work = \"park\" keeps them)",
+                NO_WORK_MICROS / 1_000_000,
+                RELEASED_PER_SECOND_MAX
+            ),
+            Output::Serving => tracing::info!("there is work again: miners are served"),
         }
     }
 

@@ -335,6 +335,7 @@ fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {
         nodes: config.nodes,
         retry: RetryPolicy::default(),
         template_silence_micros: TEMPLATE_SILENCE_MICROS,
+        no_work: config.no_work,
     }
 }
 
@@ -354,6 +355,7 @@ fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
         },
         admission: AdmissionSettings {
             allow: config.listen.iter().map(|listen| listen.allow.clone()).collect(),
+            proxy_from: config.listen.iter().map(|listen| listen.proxy_from.clone()).collect(),
             connections_max: config.connections_max,
             per_source_max: config.per_source_max,
         },

@@ -19,6 +19,7 @@ use crate::extranonce::{Horizon, PrefixRange, ShardIndex, Space, SpaceError};
 use crate::jobs::{JobError, JobMaker, JobSettings, OUTBOX_MESSAGES_MAX, Outbox};
 use crate::ledger::{Ledger, Report, WorkerStatus};
 use crate::messages::{FromShard, MinerRow, ToShard};
+use crate::outage::{NoWork, Outage, RELEASED_PER_SECOND_MAX, Turn, WorkHealth};
 use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
 
 /// Without a template for this long the status says that the source is silent, in µs. Nodes send
@@ -28,16 +29,20 @@ pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
 pub const MINER_QUERIES_MAX: usize = 4;
 
 /// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
-/// questions and the drain this stays below what an outbox holds, so that none of them is refused.
+/// questions, whether there is work and the drain this stays below what an outbox holds, so that
+/// none of them is refused.
 const RECYCLED_WAITING_MAX: usize = 8;
 
-const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 2 < OUTBOX_MESSAGES_MAX);
+const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX);
 
 /// What the coordinator is told.
 #[derive(Debug)]
 pub enum Input {
     /// The source of work has a new template.
     Template(Arc<Template>),
+    /// The source of work can give none any more, or can again: then the template that shows it
+    /// came before.
+    Work(WorkHealth),
     /// A node's answer to [`Output::SubmitBlock`], or that none came.
     Submitted {
         /// The number of the submission.
@@ -107,6 +112,10 @@ pub enum Output {
     },
     /// Every shard is drained.
     Drained,
+    /// There was no work for [`crate::outage::NO_WORK_MICROS`]: miners are released.
+    Released,
+    /// There is work again for a farm that had released its miners.
+    Serving,
     /// [`Coordinator::status`] has changed.
     StatusChanged,
 }
@@ -122,6 +131,8 @@ pub struct CoordinatorSettings {
     pub retry: RetryPolicy,
     /// The silence after which the source of work is said to be silent, in µs.
     pub template_silence_micros: u64,
+    /// What becomes of the miners when there is no work.
+    pub no_work: NoWork,
 }
 
 /// The farm's coordinator.
@@ -137,6 +148,7 @@ pub struct Coordinator {
     jobs_refused: u64,
     job_error: Option<JobError>,
     template_silence_micros: u64,
+    outage: Outage,
     space: Space,
     lease_faults: u64,
     ledger: Ledger,
@@ -180,6 +192,7 @@ impl Coordinator {
             jobs_refused: 0,
             job_error: None,
             template_silence_micros: settings.template_silence_micros,
+            outage: Outage::new(settings.no_work, now),
             lease_faults: 0,
             ledger: Ledger::new(now),
             desk: BlockDesk::new(settings.nodes, settings.retry),
@@ -199,6 +212,11 @@ impl Coordinator {
         self.shards.values_mut().for_each(|seat| seat.blocked = false);
         match input {
             Input::Template(template) => self.adopt(&template),
+            Input::Work(health) => {
+                let turn = self.outage.told(health, self.newest.is_some(), self.now);
+                self.turn_shards(turn);
+                self.status_changed = true;
+            }
             Input::Submitted { id, node, result, first_byte } => {
                 self.desk.submitted(id, node, result, first_byte, self.now);
                 self.status_changed = true;
@@ -216,6 +234,8 @@ impl Coordinator {
             Input::Drain => self.drain(),
             Input::Timer => {
                 self.space.advance(self.horizon.live(), self.now);
+                let turn = self.outage.advance(self.now);
+                self.turn_shards(turn);
                 self.status_changed = true;
             }
         }
@@ -252,7 +272,7 @@ impl Coordinator {
 
     /// When [`Input::Timer`] is wanted besides once a second.
     pub fn deadline(&self) -> Option<Tick> {
-        self.desk.due()
+        [self.desk.due(), self.outage.due()].into_iter().flatten().min()
     }
 
     fn adopt(&mut self, template: &Template) {
@@ -280,6 +300,20 @@ impl Coordinator {
             seat.push(ToShard::Job(job.clone()));
         }
         self.newest = Some(job);
+        let turn = self.outage.job_made();
+        self.turn_shards(turn);
+    }
+
+    /// Lets every shard release its miners, or serve them again.
+    fn turn_shards(&mut self, turn: Option<Turn>) {
+        let (message, notice): (fn(u32) -> ToShard, _) = match turn {
+            Some(Turn::Release) => (release, Output::Released),
+            Some(Turn::Serve) => (|_| ToShard::Serve, Output::Serving),
+            None => return,
+        };
+        let shards = self.shards.len() as u32;
+        self.shards.values_mut().for_each(|seat| seat.push(message(shards)));
+        self.notices.push_back(notice);
     }
 
     fn take_message(&mut self, shard: ShardIndex, message: FromShard) {
@@ -348,6 +382,10 @@ impl Coordinator {
         let mut seat = Seat::default();
         if let Some(job) = &self.newest {
             seat.push(ToShard::Job(job.clone()));
+        }
+        if self.outage.is_released() {
+            // The others keep their pace: this one has nobody yet whom it could close.
+            seat.push(release(self.shards.len() as u32 + 1));
         }
         if self.draining {
             seat.push(ToShard::Drain);
@@ -451,6 +489,7 @@ impl Coordinator {
             at: now,
             uptime_micros: now.since(self.started),
             work: self.work_state(),
+            outage: self.outage.status(now),
             template_age_micros: self.template_at.map(|at| now.since(at)),
             job: self.newest_facts.clone(),
             jobs_made: self.jobs_made,
@@ -511,6 +550,11 @@ impl<'a, I: Iterator<Item = (&'a ShardIndex, &'a mut Seat)>> NextMessage for I {
             message.map(|message| (*shard, message))
         })
     }
+}
+
+/// The order to release miners for one of so many shards, which release as many each.
+fn release(shards: u32) -> ToShard {
+    ToShard::Release { per_second: (RELEASED_PER_SECOND_MAX / shards.max(1)).max(1) }
 }
 
 fn no_miners(query: u64) -> Output {

@@ -9,7 +9,9 @@ use session::ShareOutcome;
 
 use super::*;
 use crate::blocks::{FoundBlock, Outcome};
+use crate::jobs::OUTBOX_MESSAGES_MAX;
 use crate::ledger::{ShardWorkers, new_report};
+use crate::outage::NO_WORK_MICROS;
 use crate::templates_for_tests::{settings, template, transactions};
 
 const SHARD: ShardIndex = ShardIndex(0);
@@ -20,6 +22,7 @@ fn coordinator(extranonce1_size: u8) -> Coordinator {
         nodes: 1,
         retry: RetryPolicy::default(),
         template_silence_micros: TEMPLATE_SILENCE_MICROS,
+        no_work: NoWork::Release,
     };
     Coordinator::new(settings, Kernel::detect(), Tick(0)).expect("a possible size")
 }
@@ -369,4 +372,74 @@ proptest! {
         world.apply(&Op::Pass(crate::extranonce::REST_MICROS_MIN));
         prop_assert_eq!(world.farm.status().space.free, 255, "nothing leaks");
     }
+}
+
+/// What each shard was told about work, by shard: the pace of a release, or 0 to serve.
+fn postures(outputs: &[Output]) -> Vec<(u16, u32)> {
+    let told = |output: &Output| match output {
+        Output::ToShard(shard, ToShard::Release { per_second }) => Some((shard.0, *per_second)),
+        Output::ToShard(shard, ToShard::Serve) => Some((shard.0, 0)),
+        _ => None,
+    };
+    let mut told: Vec<_> = outputs.iter().filter_map(told).collect();
+    told.sort_unstable_by_key(|(shard, _)| *shard);
+    told
+}
+
+#[test]
+fn without_work_for_a_minute_every_shard_releases_its_part_until_there_is_work() {
+    let mut farm = coordinator(4);
+    for shard in 0..3 {
+        outputs(&mut farm, 0, Input::ShardStarted(ShardIndex(shard)));
+    }
+    outputs(&mut farm, 1, new_work(1));
+    outputs(&mut farm, 100, Input::Work(WorkHealth::Down));
+    let due = 100 + NO_WORK_MICROS;
+    assert_eq!(farm.deadline(), Some(Tick(due)));
+    assert_eq!(postures(&outputs(&mut farm, due - 1, Input::Timer)), []);
+    let said = outputs(&mut farm, due, Input::Timer);
+    assert_eq!(postures(&said), [(0, 333), (1, 333), (2, 333)], "1,000 a second at most");
+    assert!(said.iter().any(|output| matches!(output, Output::Released)));
+    assert_eq!(farm.deadline(), None, "nothing is wanted before there is work");
+    assert!(farm.status().outage.expect("there is no work").is_released);
+    // A shard that begins anew meanwhile takes nobody either.
+    let said = outputs(&mut farm, due + 1, Input::ShardStarted(ShardIndex(1)));
+    assert_eq!(postures(&said), [(1, 333)]);
+    let said = outputs(&mut farm, due + 2, new_work(2));
+    assert_eq!((jobs_of(&said).len(), postures(&said)), (3, Vec::new()), "not before it is up");
+    let said = outputs(&mut farm, due + 3, Input::Work(WorkHealth::Up));
+    assert_eq!(postures(&said), [(0, 0), (1, 0), (2, 0)]);
+    assert!(said.iter().any(|output| matches!(output, Output::Serving)));
+    assert_eq!(farm.status().outage, None);
+}
+
+#[test]
+fn a_stuck_lane_learns_only_the_last_word_about_work() {
+    let mut farm = coordinator(4);
+    outputs(&mut farm, 0, Input::ShardStarted(SHARD));
+    outputs(&mut farm, 1, new_work(1));
+    let mut now = 2;
+    let mut held = None;
+    for _ in 0..2 * OUTBOX_MESSAGES_MAX as u64 {
+        outputs(&mut farm, now, Input::Work(WorkHealth::Down));
+        now += NO_WORK_MICROS;
+        farm.handle(Tick(now), Input::Timer);
+        // Its lane takes nothing.
+        while let Some(output) = farm.poll() {
+            if let Output::ToShard(shard, message) = output {
+                farm.unsent(shard, message);
+            }
+        }
+        farm.handle(Tick(now), Input::Work(WorkHealth::Up));
+        while let Some(output) = farm.poll() {
+            if let Output::ToShard(shard, message) = output {
+                held = Some(format!("{message:?}"));
+                farm.unsent(shard, message);
+            }
+        }
+        assert!(farm.status().shards[0].messages_waiting <= 2);
+    }
+    assert!(held.is_some());
+    let told = postures(&outputs(&mut farm, now + 1, Input::Timer));
+    assert_eq!(told.last(), Some(&(0, 0)), "{told:?}");
 }

@@ -32,6 +32,14 @@ pub enum ToShard {
         /// Returned with every row.
         query: u64,
     },
+    /// There is no work: refuse whoever comes, and close the connections at this pace, so that
+    /// miners use their next pool.
+    Release {
+        /// Connections of this shard to close in a second at most; at least 1.
+        per_second: u32,
+    },
+    /// There is work again: take miners, and close nobody who is still here.
+    Serve,
     /// Stop accepting, answer what was read, close all, then say [`FromShard::Drained`].
     Drain,
 }

@@ -10,6 +10,7 @@ use crate::blocks::{BlockCounts, BlockRecord, NodeAnswers};
 use crate::extranonce::ShardIndex;
 use crate::jobs::JobError;
 use crate::ledger::WorkerTotals;
+use crate::outage::OutageStatus;
 
 /// Whether there is work for the miners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct Status {
     pub uptime_micros: u64,
     /// Whether there is work.
     pub work: WorkState,
+    /// There is no work that the source stands by, and since when.
+    pub outage: Option<OutageStatus>,
     /// Since the newest template came in, in µs; `None` before the first.
     pub template_age_micros: Option<u64>,
     /// The newest job.

@@ -9,7 +9,7 @@ use engine::{Engine, EngineConfig, StartError};
 use node::simulated::Control;
 use pow::{Difficulty, Kernel};
 
-use crate::config::{Config, Host, NodeConfig};
+use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
 use crate::host;
 use crate::logs::Lost;
@@ -40,10 +40,11 @@ pub fn start(config: &Config, lost: Option<Lost>) -> Result<(Running, Control), 
 fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
     let listen = config.listen.iter().flat_map(|listen| {
         let allow = &listen.allow;
-        listen
-            .addresses
-            .iter()
-            .map(|address| engine::Listen { address: *address, allow: allow.clone() })
+        listen.addresses.iter().map(|address| engine::Listen {
+            address: *address,
+            allow: allow.clone(),
+            proxy_from: listen.proxy_from.clone(),
+        })
     });
     let script = config.payout.script.clone().unwrap_or(PAYOUT_OF_THE_SIMULATION.to_vec());
     let connections = host::connections(config.limits.connections, host::files_max())
@@ -67,6 +68,10 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
     plan.maximum_difficulty = difficulty(config.difficulty.maximum)?;
     plan.extranonce2_size = config.extranonce2_size();
     plan.signature = config.payout.signature.clone();
+    plan.no_work = match config.no_work {
+        NoWork::Release => farm::NoWork::Release,
+        NoWork::Park => farm::NoWork::Park,
+    };
     plan.first_job = first_job();
     Ok(plan)
 }

@@ -231,7 +231,7 @@ impl ShareOutcome {
 /// (`shard::counters::CloseReason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Close {
-    /// The first bytes were not Stratum V1: closed without an answer.
+    /// The first bytes were not Stratum V1: closed without an answer, but for TLS's own.
     NotStratum(NotSv1),
     /// No byte came in time.
     Silent,

@@ -181,6 +181,12 @@ impl DownstreamSv1 {
             && self.answers.is_empty()
             && self.checks.is_empty()
         {
+            if reason == Close::NotStratum(NotSv1::Tls) {
+                if !out.has_room() {
+                    return Output::Wait(Tick::NEVER);
+                }
+                out.append(&wire::TLS_REFUSAL);
+            }
             self.state = State::Closed;
             return Output::Close(reason);
         }

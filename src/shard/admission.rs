@@ -121,6 +121,11 @@ impl AllowList {
         AllowList { blocks: Vec::new(), any: true }
     }
 
+    /// No source.
+    pub fn none() -> AllowList {
+        AllowList { blocks: Vec::new(), any: false }
+    }
+
     /// RFC 1918, loopback, link-local, fc00::/7 and 100.64/10.
     pub fn private() -> AllowList {
         let blocks = PRIVATE_BLOCKS.iter().map(|block| Cidr::parse(block));
@@ -133,7 +138,7 @@ impl AllowList {
     pub fn parse<'a>(
         entries: impl IntoIterator<Item = &'a str>,
     ) -> Result<AllowList, (usize, CidrError)> {
-        let mut list = AllowList { blocks: Vec::new(), any: false };
+        let mut list = AllowList::none();
         for (index, entry) in entries.into_iter().enumerate() {
             match entry {
                 "any" => list.any = true,
@@ -153,12 +158,16 @@ impl AllowList {
 /// The limits of a shard on connections.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
-    /// The allow list of each listener, by [`ListenerIndex`].
+    /// Whose connections each listener takes, by [`ListenerIndex`]: those of miners, or of load
+    /// balancers that stand before them.
     pub allow: Vec<AllowList>,
+    /// Who of them must begin with a PROXY header, by [`ListenerIndex`]. Nobody else may.
+    pub proxy_from: Vec<AllowList>,
     /// Connections at most, over all shards that share a [`Total`].
     pub connections_max: usize,
     /// Connections from one source address at most, counted per shard: the kernel spreads a
-    /// source's connections over the shards, so that the farm may serve so many on each.
+    /// source's connections over the shards, so that the farm may serve so many on each. The source
+    /// of a connection with a PROXY header is the one that the header names.
     pub per_source_max: usize,
 }
 
@@ -194,6 +203,15 @@ pub(crate) struct Waiting<S> {
     pub(crate) peer: IpAddr,
 }
 
+/// How a connection begins that was counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// As its miner does, and its source was counted.
+    Plain,
+    /// With a PROXY header, and its source is not known yet: see [`Admission::name_source`].
+    ProxyHeader,
+}
+
 /// One listener's accept, as the ring has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
@@ -211,8 +229,9 @@ enum Accepting {
 /// The door of one shard.
 pub(crate) struct Admission<S> {
     settings: AdmissionSettings,
+    /// Connections of each source; those whose PROXY header has not come are of none yet.
     sources: BTreeMap<IpAddr, u32>,
-    /// Connections that were counted in: the sum over `sources`.
+    /// Connections that were counted in: at least the sum over `sources`.
     open: usize,
     /// The connections of all shards of the farm.
     total: Arc<Total>,
@@ -220,6 +239,9 @@ pub(crate) struct Admission<S> {
     listeners: Vec<Accepting>,
     pause_us: u64,
     draining: bool,
+    /// There is no work: listeners go on, so that nobody waits for us in the kernel's backlog, and
+    /// every socket is closed at once.
+    without_work: bool,
 }
 
 impl<S> Admission<S> {
@@ -234,6 +256,7 @@ impl<S> Admission<S> {
             listeners,
             pause_us: ACCEPT_PAUSE_US_MIN,
             draining: false,
+            without_work: false,
         }
     }
 
@@ -247,8 +270,8 @@ impl<S> Admission<S> {
     pub(crate) fn offer(&mut self, offered: Waiting<S>) -> Result<(), (S, RefusalReason)> {
         self.pause_us = ACCEPT_PAUSE_US_MIN;
         let allow = self.settings.allow.get(usize::from(offered.listener.0));
-        if self.draining {
-            return Err((offered.socket, RefusalReason::Draining));
+        if let Err(reason) = self.is_open() {
+            return Err((offered.socket, reason));
         }
         if !allow.is_some_and(|allow| allow.allows(offered.peer)) {
             return Err((offered.socket, RefusalReason::NotAllowed));
@@ -264,42 +287,79 @@ impl<S> Admission<S> {
 
     /// The next waiting socket, counted in if the limits allow it (`open` connections exist), else
     /// with the reason for which it is to be refused.
-    pub(crate) fn next(&mut self, open: usize) -> Option<(Waiting<S>, Result<(), RefusalReason>)> {
+    pub(crate) fn next(
+        &mut self,
+        open: usize,
+    ) -> Option<(Waiting<S>, Result<Beginning, RefusalReason>)> {
         let waiting = self.waiting.pop_front()?;
-        let verdict = self.count_in(waiting.peer, open);
+        let verdict = self.count_in(waiting.listener, waiting.peer, open);
         Some((waiting, verdict))
     }
 
-    fn count_in(&mut self, peer: IpAddr, open: usize) -> Result<(), RefusalReason> {
-        if self.draining {
-            return Err(RefusalReason::Draining);
-        }
+    fn count_in(
+        &mut self,
+        listener: ListenerIndex,
+        peer: IpAddr,
+        open: usize,
+    ) -> Result<Beginning, RefusalReason> {
+        self.is_open()?;
         if open >= self.settings.connections_max {
             return Err(RefusalReason::Connections);
         }
-        let source = canonical(peer);
+        let proxies = self.settings.proxy_from.get(usize::from(listener.0));
+        let beginning = match proxies.is_some_and(|proxies| proxies.allows(peer)) {
+            true => Beginning::ProxyHeader,
+            false => Beginning::Plain,
+        };
+        if beginning == Beginning::Plain {
+            self.name_source(peer)?;
+        }
+        if !self.total.take(self.settings.connections_max) {
+            if beginning == Beginning::Plain {
+                self.forget_source(peer);
+            }
+            return Err(RefusalReason::Connections);
+        }
+        self.open += 1;
+        Ok(beginning)
+    }
+
+    /// Whether anybody is taken at all.
+    fn is_open(&self) -> Result<(), RefusalReason> {
+        match (self.draining, self.without_work) {
+            (true, _) => Err(RefusalReason::Draining),
+            (false, true) => Err(RefusalReason::NoWork),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Counts a connection under its source: at once, or when its PROXY header has named it.
+    pub(crate) fn name_source(&mut self, source: IpAddr) -> Result<(), RefusalReason> {
+        let source = canonical(source);
         let held = self.sources.get(&source).copied().unwrap_or(0);
         if held as usize >= self.settings.per_source_max {
             return Err(RefusalReason::PerSource);
         }
-        if !self.total.take(self.settings.connections_max) {
-            return Err(RefusalReason::Connections);
-        }
         self.sources.insert(source, held + 1);
-        self.open += 1;
         Ok(())
     }
 
-    /// A counted connection is gone.
-    pub(crate) fn left(&mut self, peer: IpAddr) {
-        let source = canonical(peer);
+    fn forget_source(&mut self, source: IpAddr) {
+        let source = canonical(source);
         let held = self.sources.get_mut(&source).expect("a slot's source was counted in");
         *held -= 1;
-        self.open -= 1;
-        self.total.give_back(1);
         if *held == 0 {
             self.sources.remove(&source);
         }
+    }
+
+    /// A counted connection is gone; `source` is `None` when none was ever named.
+    pub(crate) fn left(&mut self, source: Option<IpAddr>) {
+        if let Some(source) = source {
+            self.forget_source(source);
+        }
+        self.open -= 1;
+        self.total.give_back(1);
     }
 
     /// Connections that were counted in and have not left.
@@ -314,6 +374,11 @@ impl<S> Admission<S> {
     /// No further socket gets a slot.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// Whether there is work: without it no socket gets a slot.
+    pub(crate) fn set_work(&mut self, is_there: bool) {
+        self.without_work = !is_there;
     }
 
     /// A listener's accept has ended. `exhausted`: for lack of descriptors, so it pauses.
@@ -489,7 +554,9 @@ mod tests {
 
     fn door(connections_max: usize, per_source_max: usize) -> Admission<u32> {
         let allow = [AllowList::private()].into();
-        Admission::new(AdmissionSettings { allow, connections_max, per_source_max })
+        let proxy_from = [AllowList::parse(["10.9.0.0/16"]).unwrap()].into();
+        let limits = AdmissionSettings { allow, proxy_from, connections_max, per_source_max };
+        Admission::new(limits)
     }
 
     fn offer(door: &mut Admission<u32>, socket: u32, peer: &str) -> Result<(), RefusalReason> {
@@ -504,13 +571,13 @@ mod tests {
         for (socket, peer) in ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1"].iter().enumerate() {
             offer(&mut door, socket as u32, peer).unwrap();
         }
-        assert_eq!(door.next(0).unwrap().1, Ok(()));
-        assert_eq!(door.next(1).unwrap().1, Ok(()));
+        assert_eq!(door.next(0).unwrap().1, Ok(Beginning::Plain));
+        assert_eq!(door.next(1).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(door.next(2).unwrap().1, Err(RefusalReason::PerSource));
-        door.left(at("10.0.0.1"));
+        door.left(Some(at("10.0.0.1")));
         offer(&mut door, 4, "10.0.0.1").unwrap();
         offer(&mut door, 5, "10.0.0.2").unwrap();
-        assert_eq!(door.next(1).unwrap().1, Ok(()));
+        assert_eq!(door.next(1).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(door.next(3).unwrap().1, Err(RefusalReason::Connections));
         door.drain();
         assert_eq!(offer(&mut door, 6, "10.0.0.3"), Err(RefusalReason::Draining));
@@ -543,8 +610,57 @@ mod tests {
         }
         assert_eq!(offer(&mut door, backlog, "10.0.0.1"), Err(RefusalReason::Connections));
         for open in 0..backlog as usize {
-            assert_eq!(door.next(open).unwrap().1, Ok(()));
+            assert_eq!(door.next(open).unwrap().1, Ok(Beginning::Plain));
         }
+    }
+
+    #[test]
+    fn whoever_stands_before_miners_is_counted_under_the_sources_that_it_names() {
+        let mut door = door(9, 2);
+        for socket in 0..4 {
+            offer(&mut door, socket, "10.9.0.1").unwrap();
+            let verdict = door.next(socket as usize).unwrap().1;
+            assert_eq!(verdict, Ok(Beginning::ProxyHeader), "more than one source may have");
+        }
+        let miner = at("203.0.113.7");
+        assert_eq!(door.name_source(miner), Ok(()));
+        assert_eq!(door.name_source(at("::ffff:203.0.113.7")), Ok(()));
+        assert_eq!(door.name_source(miner), Err(RefusalReason::PerSource));
+        door.left(Some(miner));
+        assert_eq!(door.name_source(miner), Ok(()));
+        door.left(None);
+        assert_eq!((door.open(), door.total.held()), (2, 2));
+        assert_eq!(door.sources.len(), 1);
+    }
+
+    #[test]
+    fn a_full_source_or_farm_leaves_nothing_behind() {
+        let mut strict = door(9, 0);
+        offer(&mut strict, 0, "10.0.0.1").unwrap();
+        assert_eq!(strict.next(0).unwrap().1, Err(RefusalReason::PerSource));
+        assert_eq!(strict.sources.len(), 0);
+        let total = Arc::new(Total::default());
+        total.held.store(9, Relaxed);
+        let mut full = door(9, 9);
+        full.share_total(total);
+        offer(&mut full, 0, "10.0.0.1").unwrap();
+        assert_eq!(full.next(0).unwrap().1, Err(RefusalReason::Connections));
+        assert_eq!((full.sources.len(), full.open()), (0, 0));
+    }
+
+    #[test]
+    fn without_work_every_socket_is_refused_and_the_listener_goes_on() {
+        let mut door = door(9, 9);
+        door.steer(Tick(0), |_, _| {});
+        offer(&mut door, 0, "10.0.0.1").unwrap();
+        door.set_work(false);
+        assert_eq!(door.next(0).unwrap().1, Err(RefusalReason::NoWork));
+        assert_eq!(offer(&mut door, 1, "10.0.0.1"), Err(RefusalReason::NoWork));
+        door.steer(Tick(0), |_, act| panic!("{act:?}"));
+        assert!(door.is_accepting());
+        door.set_work(true);
+        offer(&mut door, 2, "10.0.0.1").unwrap();
+        assert_eq!(door.next(0).unwrap().1, Ok(Beginning::Plain));
     }
 
     #[test]
@@ -576,7 +692,7 @@ mod tests {
             for socket in 0..3 {
                 offer(door, socket, "10.0.0.1").unwrap();
             }
-            let verdicts = [0, 1, 2].map(|open| door.next(open).unwrap().1);
+            let verdicts = [0, 1, 2].map(|open| door.next(open).unwrap().1.map(|_| ()));
             assert_eq!(verdicts, [Ok(()), Ok(()), Err(RefusalReason::PerSource)]);
         }
         assert_eq!(total.held(), 4, "as the sample file says: per source address and shard");
@@ -594,14 +710,18 @@ mod tests {
             offer(first, socket, "10.0.0.1").unwrap();
             offer(second, socket, "10.0.0.2").unwrap();
         }
-        assert_eq!(first.next(0).unwrap().1, Ok(()));
-        assert_eq!(first.next(1).unwrap().1, Ok(()));
-        assert_eq!(second.next(0).unwrap().1, Ok(()));
+        assert_eq!(first.next(0).unwrap().1, Ok(Beginning::Plain));
+        assert_eq!(first.next(1).unwrap().1, Ok(Beginning::Plain));
+        assert_eq!(second.next(0).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(second.next(1).unwrap().1, Err(RefusalReason::Connections));
         assert_eq!(first.next(2).unwrap().1, Err(RefusalReason::Connections));
         assert_eq!((first.open(), second.open(), total.held()), (2, 1, 3));
-        first.left(at("10.0.0.1"));
-        assert_eq!(second.next(1).unwrap().1, Ok(()), "what one leaves the other may take");
+        first.left(Some(at("10.0.0.1")));
+        assert_eq!(
+            second.next(1).unwrap().1,
+            Ok(Beginning::Plain),
+            "what one leaves another takes"
+        );
         drop(doors);
         assert_eq!(total.held(), 0, "a shard that ends gives its places back");
     }

@@ -101,8 +101,13 @@ pub enum CloseReason {
     Http,
     /// The peer began with a TLS ClientHello: a miner that is set to an encrypted pool address.
     Tls,
-    /// The peer began with a PROXY header, and nobody is trusted to send one: a load balancer.
+    /// The peer began with a PROXY header and is not trusted to send one: a load balancer.
     ProxyHeader,
+    /// The peer must send a PROXY header and began with something else: a miner beside its load
+    /// balancer, or a load balancer that was not told to send one.
+    ProxyMissing,
+    /// The peer must send a PROXY header, and began one that breaks the protocol.
+    ProxyMalformed,
     /// The peer began with anything else: the random key of a Stratum V2 miner, or garbage.
     NotStratum,
     /// The peer spoke Stratum V1, then sent a line that is no message: a broken miner.
@@ -111,6 +116,8 @@ pub enum CloseReason {
     NotSubscribed,
     /// The peer went beyond a limit: line length, queued replies, fingerprints.
     Limit,
+    /// The source that its PROXY header named has as many connections as it may.
+    PerSource,
     /// The handshake was not over in time.
     Handshake,
     /// Nothing of the pending send went out within its limit.
@@ -121,25 +128,31 @@ pub enum CloseReason {
     Panicked,
     /// The shard is draining.
     Drained,
+    /// There is no work, so that the miner had better use its next pool.
+    NoWork,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 18] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::Http,
         CloseReason::Tls,
         CloseReason::ProxyHeader,
+        CloseReason::ProxyMissing,
+        CloseReason::ProxyMalformed,
         CloseReason::NotStratum,
         CloseReason::Malformed,
         CloseReason::NotSubscribed,
         CloseReason::Limit,
+        CloseReason::PerSource,
         CloseReason::Handshake,
         CloseReason::SlowReader,
         CloseReason::NoPrefix,
         CloseReason::Panicked,
         CloseReason::Drained,
+        CloseReason::NoWork,
     ];
 
     /// The reason as a metric's label.
@@ -150,29 +163,35 @@ impl CloseReason {
             CloseReason::Http => "http",
             CloseReason::Tls => "tls",
             CloseReason::ProxyHeader => "proxy_header",
+            CloseReason::ProxyMissing => "proxy_missing",
+            CloseReason::ProxyMalformed => "proxy_malformed",
             CloseReason::NotStratum => "not_stratum",
             CloseReason::Malformed => "malformed",
             CloseReason::NotSubscribed => "not_subscribed",
             CloseReason::Limit => "limit",
+            CloseReason::PerSource => "per_source",
             CloseReason::Handshake => "handshake",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::NoPrefix => "no_prefix",
             CloseReason::Panicked => "panicked",
             CloseReason::Drained => "drained",
+            CloseReason::NoWork => "no_work",
         }
     }
 
-    /// Whose fault the close is: `peer`, `us`, `limit` or `shutdown`.
+    /// Whose fault the close is: `peer`, `us`, `limit`, `shutdown` or `upstream`.
     pub fn fault(self) -> &'static str {
         match self {
             CloseReason::PeerClosed | CloseReason::PeerReset => "peer",
             CloseReason::Http | CloseReason::Tls | CloseReason::ProxyHeader => "peer",
+            CloseReason::ProxyMissing | CloseReason::ProxyMalformed => "peer",
             CloseReason::NotStratum | CloseReason::Malformed => "peer",
             CloseReason::NotSubscribed | CloseReason::Handshake => "peer",
             CloseReason::SlowReader => "peer",
-            CloseReason::Limit | CloseReason::NoPrefix => "limit",
+            CloseReason::Limit | CloseReason::PerSource | CloseReason::NoPrefix => "limit",
             CloseReason::Panicked => "us",
             CloseReason::Drained => "shutdown",
+            CloseReason::NoWork => "upstream",
         }
     }
 }
@@ -189,15 +208,18 @@ pub enum RefusalReason {
     PerSource,
     /// The shard is draining.
     Draining,
+    /// There is no work: closed at once, so that the miner uses its next pool.
+    NoWork,
 }
 
 impl RefusalReason {
     /// All reasons, in the order of [`Counters::refused`].
-    pub const ALL: [RefusalReason; 4] = [
+    pub const ALL: [RefusalReason; 5] = [
         RefusalReason::NotAllowed,
         RefusalReason::Connections,
         RefusalReason::PerSource,
         RefusalReason::Draining,
+        RefusalReason::NoWork,
     ];
 
     /// The reason as a metric's label.
@@ -207,6 +229,7 @@ impl RefusalReason {
             RefusalReason::Connections => "connections",
             RefusalReason::PerSource => "per_source",
             RefusalReason::Draining => "draining",
+            RefusalReason::NoWork => "no_work",
         }
     }
 }

@@ -112,6 +112,8 @@ impl<R: Ring> Shard<R> {
                     }
                     self.outgoing.queries.push_back(Query { number: query, cursor: 0 });
                 }
+                ToShard::Release { per_second } => self.begin_release(per_second, now),
+                ToShard::Serve => self.end_release(),
                 ToShard::Drain => {
                     self.admission.drain();
                     self.draining.get_or_insert(Draining { since: now, cursor: 0 });

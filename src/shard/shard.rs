@@ -17,12 +17,13 @@ use session::{
     ShareToCheck, Shared, Tick,
 };
 
-use crate::admission::{Admission, AdmissionSettings, Total};
+use crate::admission::{Admission, AdmissionSettings, Beginning, Total};
 use crate::checks::Batch;
 use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
 use crate::fan_out::FanOut;
 use crate::guard::{Guard, Panicked};
+use crate::release::Releasing;
 use crate::report::Outgoing;
 use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
 use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
@@ -75,6 +76,7 @@ pub struct Shard<R: Ring> {
     buffers: Buffers,
     pub(crate) outgoing: Outgoing,
     pub(crate) draining: Option<Draining>,
+    pub(crate) releasing: Option<Releasing>,
     /// The jobs whose shares can still be credited: what a prefix must outlive.
     pub(crate) horizon: Horizon,
     sessions_made: u64,
@@ -119,6 +121,7 @@ impl<R: Ring> Shard<R> {
             buffers: Buffers::new(settings.buffers_reserved),
             outgoing: Outgoing::new(Tick(0)),
             draining: None,
+            releasing: None,
             horizon: Horizon::default(),
             sessions_made: 0,
             miners_mining: 0,
@@ -157,13 +160,16 @@ impl<R: Ring> Shard<R> {
     pub(crate) fn seat<G: Guard>(
         &mut self,
         socket: R::Socket,
-        peer: IpAddr,
+        (peer, beginning): (IpAddr, Beginning),
         hands: &mut Hands<'_, R, G>,
     ) {
         self.sessions_made += 1;
         let seed = self.keyed(b"fingerprints");
         let session = Box::new(DownstreamSv1::new(hands.now, &self.shared, seed));
         let conn = self.slots.seat(peer, session, hands.now);
+        if beginning == Beginning::ProxyHeader {
+            self.slots.at_mut(conn.slot).proxy = Some(Box::default());
+        }
         // Every list of slots has room for all, so that no share ever makes one grow.
         let slots = self.slots.len() as usize;
         self.ready.reserve(slots.saturating_sub(self.ready.len()));
@@ -277,7 +283,12 @@ impl<R: Ring> Shard<R> {
                 Output::Ask(Question::Prefix) => self.ask(slot),
                 Output::Event(event) => self.note(slot, event, hands.now),
                 Output::Close(close) => {
-                    self.end_session(slot, reason_of(close), hands);
+                    // Without a drain it is the release that has told the session to end.
+                    let reason = match reason_of(close) {
+                        CloseReason::Drained if self.draining.is_none() => CloseReason::NoWork,
+                        reason => reason,
+                    };
+                    self.end_session(slot, reason, hands);
                     return chunk;
                 }
                 Output::Wait(until) => {
@@ -590,7 +601,8 @@ impl<R: Ring> Shard<R> {
             self.miners_mining -= 1;
         }
         place.answers = Answers::default();
-        self.admission.left(place.peer);
+        let is_source_known = place.proxy.take().is_none();
+        self.admission.left(is_source_known.then_some(place.peer));
         self.counters.closed[reason as usize].add(1);
         self.deadlines.set(slot, hands.now.plus_micros(FLUSH_US_MAX));
     }

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use farm::ledger::WorkerId;
 use farm::messages::MinerState;
 use session::{DownstreamSv1, Prefix, Tick};
+use wire::proxy_protocol::ProxyReader;
 
 use crate::ring::{ConnId, GENERATION_BITS};
 
@@ -66,7 +67,11 @@ pub(crate) struct Tally {
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
+    /// The source address: the socket's, or what its PROXY header has named.
     pub(crate) peer: IpAddr,
+    /// Present until the PROXY header that must come first is complete: until then nothing is for
+    /// the session, and no source is counted.
+    pub(crate) proxy: Option<Box<ProxyReader>>,
     /// Present exactly while the phase is [`Phase::Open`]. Boxed, so that a free slot is small and
     /// the sweep over all slots touches little memory.
     pub(crate) session: Option<Box<DownstreamSv1>>,
@@ -115,6 +120,7 @@ impl Slots {
             generation,
             phase: Phase::Open,
             peer,
+            proxy: None,
             session: Some(session),
             state: MinerState::Connected,
             prefix: None,

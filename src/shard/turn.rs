@@ -27,6 +27,7 @@ use crate::deadlines::DUE_PER_TURN;
 use crate::fan_out::VISITS_PER_TURN;
 use crate::guard::Guard;
 use crate::lane::Lane;
+use crate::release::Releasing;
 use crate::ring::{AcceptEnd, Completion, ConnId, ReceiveEnd, Ring};
 use crate::shard::{Hands, Shard};
 use crate::slot::Phase;
@@ -76,6 +77,7 @@ impl<R: Ring> Shard<R> {
         self.admit(&mut hands);
         self.sweep(&mut hands);
         self.drain_some(&mut hands);
+        self.release_some(&mut hands);
         self.answer(&mut hands);
         self.write_lane(now, lane);
         self.outcome(now, served)
@@ -176,6 +178,11 @@ impl<R: Ring> Shard<R> {
         let length = bytes.len() as u64;
         match self.slots.named(conn) {
             None => self.counters.completions_stale.add(1),
+            Some(place) if place.proxy.is_some() => {
+                let mut bytes = bytes.to_vec();
+                hands.ring.give(buf);
+                return self.received_header(conn.slot, &mut bytes, hands);
+            }
             Some(place) => {
                 let (now, shared) = (hands.now, &self.shared);
                 let handled = place.session.as_mut().map(|session| {
@@ -242,7 +249,7 @@ impl<R: Ring> Shard<R> {
                 break;
             };
             match verdict {
-                Ok(()) => self.seat(waiting.socket, waiting.peer, hands),
+                Ok(beginning) => self.seat(waiting.socket, (waiting.peer, beginning), hands),
                 Err(reason) => {
                     self.counters.refused[reason as usize].add(1);
                     hands.ring.refuse(waiting.socket);
@@ -295,7 +302,9 @@ impl<R: Ring> Shard<R> {
     fn outcome(&self, now: Tick, served: usize) -> Turn {
         let telling = self.draining.is_some_and(|draining| draining.cursor < self.slots.len());
         let busy = telling || self.fan_out.is_active() || self.admission.waiting() > 0;
-        let swept = self.deadlines.next_sweep().min(self.outgoing.deadline(now));
+        let releasing = self.releasing.as_ref().filter(|_| self.draining.is_none());
+        let released = releasing.map_or(Tick::NEVER, Releasing::deadline);
+        let swept = self.deadlines.next_sweep().min(self.outgoing.deadline(now)).min(released);
         let armed = self.admission.deadline().unwrap_or(Tick::NEVER);
         Turn {
             served,

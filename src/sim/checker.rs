@@ -1,14 +1,17 @@
 //! What every world must keep, whatever goes wrong in it. Each check is a promise to miners or to
 //! the farm; `tests/canaries.rs` shows for each that it can fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use farm::extranonce::REST_MICROS_MIN;
+use farm::outage::RELEASED_PER_SECOND_MAX;
 use pow::{Hash256, Target};
 use session::Prefix;
 use shard::ConnId;
+use shard::counters::CloseReason;
 
 use crate::faults::Faults;
+use crate::host::Host;
 use crate::link::LinkId;
 use crate::miner::{Kind, Note, Role, Submitted};
 use crate::node::BITS;
@@ -67,6 +70,14 @@ pub(crate) struct Checker {
     pub(crate) tips_planned: u64,
     pub(crate) power_cut_at: Option<u64>,
     pub(crate) power_back_us: u64,
+    /// Connections that were closed for lack of work, and when the newest of them were.
+    pub(crate) released: u64,
+    recently_released: VecDeque<u64>,
+    pub(crate) released_per_second: u64,
+    /// The newest job when the node went down.
+    pub(crate) newest_before_outage: u32,
+    pub(crate) node_back_at: Option<u64>,
+    pub(crate) work_back_us: Option<u64>,
     pub(crate) repeat_next_credit: bool,
     /// A job as a line, and how many tips there were then, for the world that lies.
     pub(crate) old_notify: Option<(usize, Vec<u8>)>,
@@ -170,6 +181,7 @@ impl World {
         if self.node.tips[tip] != prev_hash {
             return self.checker.fail(format!("job {job} has another tip's previous hash"));
         }
+        self.check_work_back(job);
         let latest = u64::from(curtime) + (self.now - made) / SECOND;
         if !(u64::from(curtime)..=latest).contains(&ntime.into()) {
             let what = format!("job {job} tells the time {ntime}, not {curtime} to {latest}");
@@ -201,6 +213,37 @@ impl World {
         }
     }
 
+    /// After an outage: how long until the first miner has a job that was made since.
+    fn check_work_back(&mut self, job: u32) {
+        let checker = &mut self.checker;
+        if let Some(back) = checker.node_back_at
+            && job > checker.newest_before_outage
+        {
+            checker.work_back_us.get_or_insert(self.now - back);
+        }
+    }
+
+    /// Miners without work leave at the pace of the whole farm, whatever their shards do.
+    fn check_pace(&mut self) {
+        let (now, checker) = (self.now, &mut self.checker);
+        let count = |host: &Host| host.counters.closed[CloseReason::NoWork as usize].value();
+        let released: u64 = self.hosts.iter().map(count).sum();
+        for _ in checker.released..released {
+            checker.recently_released.push_back(now);
+        }
+        checker.released = released;
+        while checker.recently_released.front().is_some_and(|at| at + SECOND <= now) {
+            checker.recently_released.pop_front();
+        }
+        let within = checker.recently_released.len() as u64;
+        checker.released_per_second = checker.released_per_second.max(within);
+        // What was told to leave with a reply under way, or before a stall, leaves behind it.
+        let pace = u64::from(RELEASED_PER_SECOND_MAX);
+        if within > pace + pace / 10 {
+            checker.fail(format!("{within} miners were released within a second"));
+        }
+    }
+
     /// After a power cut: how long until the last miner mines again.
     fn check_power(&mut self) {
         if let Some(cut) = self.checker.power_cut_at {
@@ -212,6 +255,7 @@ impl World {
     pub(crate) fn check_turn(&mut self, index: usize, panics: u64) {
         self.lie(index);
         self.checker.turns += 1;
+        self.check_pace();
         self.check_taken(index, panics);
         let host = &mut self.hosts[index];
         let closed = std::mem::take(&mut host.ring.closed_without_reason);
@@ -240,7 +284,7 @@ impl World {
         let newest = self.checker.newest_job();
         let ring = &mut self.hosts[index].ring;
         let taken = std::mem::take(&mut ring.taken);
-        if panics > 0 || ring.is_draining {
+        if panics > 0 || ring.is_draining || ring.is_releasing {
             return;
         }
         let read = |miner: usize| {

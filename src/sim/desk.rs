@@ -6,7 +6,7 @@ use farm::blocks::{SettledBlock, SubmitBlock, SubmitResult};
 use farm::extranonce::ShardIndex;
 use farm::jobs::JobSettings;
 use farm::messages::ToShard;
-use farm::{Input, Output};
+use farm::{Input, Output, WorkHealth};
 use pow::Template;
 use session::Tick;
 
@@ -18,6 +18,8 @@ use crate::world::{EXTRANONCE2_SIZE, Event, SECOND, World};
 const EXTRANONCE1_SIZE: u8 = 4;
 /// How long the world waits before it offers a message to a full lane again.
 const LANE_RETRY_US: u64 = 1_000;
+/// How long after a release its last connections may still be closing: those that do not read.
+const RELEASE_OVER_US: u64 = 20 * SECOND;
 
 impl World {
     /// Messages that have arrived at the coordinator.
@@ -44,6 +46,10 @@ impl World {
                 Output::SubmitBlock(block) => self.submit(&block),
                 Output::BlockSettled(block) => self.settled(&block),
                 Output::Drained => self.all_drained = true,
+                Output::Released => {
+                    self.hosts.iter_mut().for_each(|host| host.ring.is_releasing = true);
+                }
+                Output::Serving => self.after(RELEASE_OVER_US, Event::ReleaseOver),
                 Output::Miners { .. } | Output::MinersBusy { .. } | Output::StatusChanged => {}
             }
         }
@@ -65,7 +71,28 @@ impl World {
         }
     }
 
+    /// The node gives no more work, and the farm is told so.
+    pub(crate) fn lose_node(&mut self) {
+        self.node_is_down = true;
+        self.checker.newest_before_outage = self.checker.newest_job();
+        self.tell_coordinator(Input::Work(WorkHealth::Down));
+    }
+
+    /// The node is back, on another tip: first its template, then the word that it is well.
+    pub(crate) fn regain_node(&mut self) {
+        self.node_is_down = false;
+        self.checker.node_back_at = Some(self.now);
+        self.new_tip(true);
+        self.tell_coordinator(Input::Work(WorkHealth::Up));
+        for block in std::mem::take(&mut self.blocks_waiting) {
+            self.submit(&block);
+        }
+    }
+
     fn submit(&mut self, block: &SubmitBlock) {
+        if self.node_is_down {
+            return self.blocks_waiting.push(block.clone());
+        }
         // The backup is the first node's peer: what one has, the other knows. It is dead more often
         // than not, and no block may wait for it.
         let silence = || SubmitResult::Unknown("silence".into());
@@ -95,7 +122,7 @@ impl World {
     }
 
     pub(crate) fn new_tip(&mut self, again: bool) {
-        if again && self.healed {
+        if (again && self.healed) || self.node_is_down {
             return;
         }
         let reorg = !self.healed && self.random.happens(self.faults.reorgs);
@@ -119,7 +146,9 @@ impl World {
         if self.healed {
             return;
         }
-        if self.random.happens(300) {
+        if self.node_is_down {
+            // Its clock of templates goes on, without any.
+        } else if self.random.happens(300) {
             self.at(self.now, Event::Tip);
         } else {
             let template = self.node.refresh(self.now);

@@ -283,6 +283,7 @@ pub(crate) fn host(
     let connections_max = 2 * miners + 64;
     let admission = AdmissionSettings {
         allow: vec![AllowList::private()],
+        proxy_from: vec![AllowList::none()],
         connections_max,
         per_source_max: 64,
     };

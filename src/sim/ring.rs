@@ -72,6 +72,8 @@ pub struct SimRing {
     pub dies_after: Option<u64>,
     /// A drain may close anybody.
     pub is_draining: bool,
+    /// So may a release of miners for whom there is no work.
+    pub is_releasing: bool,
     random: Random,
     links: BTreeMap<LinkId, Link>,
     by_conn: BTreeMap<ConnId, LinkId>,
@@ -97,6 +99,7 @@ impl SimRing {
             forgotten: Rc::default(),
             dies_after: None,
             is_draining: false,
+            is_releasing: false,
             random,
             links: BTreeMap::new(),
             by_conn: BTreeMap::new(),
@@ -438,7 +441,7 @@ impl SimRing {
         if link.excuse.is_some() || link.broken.is_some() || link.miner_closed_at.is_some() {
             return;
         }
-        if !self.is_draining {
+        if !self.is_draining && !self.is_releasing {
             self.closed_without_reason.push(link.miner);
         }
     }

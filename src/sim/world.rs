@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farm::blocks::{RetryPolicy, SubmitResult};
-use farm::{Coordinator, CoordinatorSettings, Input};
+use farm::blocks::{RetryPolicy, SubmitBlock, SubmitResult};
+use farm::{Coordinator, CoordinatorSettings, Input, NoWork};
 use pow::Kernel;
 use session::Tick;
 use shard::Total;
@@ -45,8 +45,21 @@ pub struct Plan {
     pub share_us: u64,
     /// When every link breaks at once, in virtual µs.
     pub power_cut_at: Option<u64>,
+    /// When the node is down, if ever, and what its farm does about it.
+    pub outage: Option<Outage>,
     /// A lie, for a run that must fail.
     pub sabotage: Option<Sabotage>,
+}
+
+/// A time without a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    /// When it begins, in virtual µs.
+    pub at: u64,
+    /// How long it lasts, in virtual µs; it must end before the storm does.
+    pub for_us: u64,
+    /// What becomes of the miners.
+    pub no_work: NoWork,
 }
 
 impl Plan {
@@ -60,6 +73,7 @@ impl Plan {
             storm_us: 60 * SECOND,
             share_us: 2 * SECOND,
             power_cut_at: None,
+            outage: None,
             sabotage: None,
         }
     }
@@ -89,6 +103,12 @@ pub struct Summary {
     /// From the power cut to the moment at which the last miner mined again, in virtual µs; 0
     /// without a power cut.
     pub power_back_us: u64,
+    /// Connections that were closed because there was no work.
+    pub released: u64,
+    /// The most of them within a second.
+    pub released_per_second: u64,
+    /// From the first template after an outage to the first miner that had its job, in virtual µs.
+    pub work_back_us: Option<u64>,
 }
 
 /// A promise that was broken.
@@ -145,6 +165,10 @@ pub(crate) enum Event {
     Death,
     ClockJump,
     PowerCut,
+    NodeDown,
+    NodeUp,
+    /// Whoever was being released is gone by now.
+    ReleaseOver,
     Heal,
     LastTip,
     StopMining,
@@ -169,6 +193,10 @@ pub struct World {
     pub(crate) healed: bool,
     pub(crate) kernel: Kernel,
     pub(crate) all_drained: bool,
+    /// The node gives no templates and answers nothing.
+    pub(crate) node_is_down: bool,
+    /// Blocks that are on their way to it meanwhile.
+    pub(crate) blocks_waiting: Vec<SubmitBlock>,
     pub(crate) mining: bool,
     events: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -215,6 +243,7 @@ impl World {
             nodes: NODES,
             retry: RetryPolicy::default(),
             template_silence_micros: 120 * SECOND,
+            no_work: plan.outage.map_or(NoWork::Release, |outage| outage.no_work),
         };
         let coordinator =
             Coordinator::new(settings, kernel, Tick(0)).expect("four bytes are a width");
@@ -231,6 +260,8 @@ impl World {
             healed: false,
             kernel,
             all_drained: false,
+            node_is_down: false,
+            blocks_waiting: Vec::new(),
             mining: true,
             events: 0,
             queue: BTreeMap::new(),
@@ -254,6 +285,10 @@ impl World {
             self.at(at, Event::Connect(miner));
         }
         self.begin_weather();
+        if let Some(outage) = self.plan.outage {
+            self.at(outage.at, Event::NodeDown);
+            self.at(outage.at + outage.for_us, Event::NodeUp);
+        }
         let storm = self.plan.storm_us;
         self.at(storm, Event::Heal);
         self.at(storm + SECOND, Event::LastTip);
@@ -307,6 +342,11 @@ impl World {
                 let first_byte = Some(Tick(self.now));
                 self.tell_coordinator(Input::Submitted { id, node, result, first_byte });
             }
+            Event::NodeDown => self.lose_node(),
+            Event::NodeUp => self.regain_node(),
+            Event::ReleaseOver => {
+                self.hosts.iter_mut().for_each(|host| host.ring.is_releasing = false);
+            }
             Event::StopMining => self.mining = false,
             Event::Verify => self.verify(),
             Event::Drain => {
@@ -333,6 +373,9 @@ impl World {
             deaths: self.checker.deaths,
             floods_cut: self.checker.floods_cut,
             power_back_us: self.checker.power_back_us,
+            released: self.checker.released,
+            released_per_second: self.checker.released_per_second,
+            work_back_us: self.checker.work_back_us,
         }
     }
 }

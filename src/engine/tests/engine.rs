@@ -6,20 +6,27 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Engine, EngineConfig, Feature, Host, Listen, Pretend, StartError, UringError};
+use node::WorkHealth;
 use node::simulated::{Control, Parameters};
-use pow::Difficulty;
+use pow::{Difficulty, Hash256, Template};
 use rustix::net::sockopt::set_socket_linger;
 use shard::AllowList;
+use shard::counters::CloseReason;
 use support::{Answer, Miner, PATIENCE};
 
 /// About a thousand hashes per share: found in a moment, and not by every nonce.
 const SHARE_DIFFICULTY: f64 = 2.5e-7;
 
 fn any_port() -> Listen {
-    Listen { address: "127.0.0.1:0".parse().expect("an address"), allow: AllowList::private() }
+    Listen {
+        address: "127.0.0.1:0".parse().expect("an address"),
+        allow: AllowList::private(),
+        proxy_from: AllowList::none(),
+    }
 }
 
 /// An engine on loopback whose shares are easy; `network` is the difficulty of a block.
@@ -176,6 +183,66 @@ fn a_source_that_is_not_allowed_is_turned_away() {
     let [closed, open] = engine.local_addrs() else { panic!("two addresses") };
     Miner::connected(*closed, "stranger").read_to_end();
     assert_eq!(Miner::at_work(*open, "friend").submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn a_load_balancer_says_whose_its_connections_are() {
+    let proxy_from = AllowList::parse(["127.0.0.0/8"]).expect("a block");
+    let listen = vec![Listen { proxy_from, ..any_port() }, any_port()];
+    let (engine, _node) = start(EngineConfig { listen, shards: 1, ..config() }, 1e6);
+    let [behind, direct] = engine.local_addrs() else { panic!("two addresses") };
+    let header = b"PROXY TCP4 203.0.113.7 10.0.0.2 51000 3333\r\n";
+    let mut miner = Miner::at_work_behind(*behind, "miner", header);
+    assert_eq!(miner.submit_share(), Answer::Result("true".into()));
+    let rows = engine.list_miners(PATIENCE).expect("the shard answers");
+    let peers: Vec<String> = rows.iter().map(|(_, row)| row.peer.to_string()).collect();
+    assert_eq!(peers, ["203.0.113.7"]);
+    // Nobody else is believed, and there nobody comes without a header.
+    let mut liar = Miner::connected(*direct, "liar");
+    liar.send(header);
+    liar.read_to_end();
+    let mut beside = Miner::connected(*behind, "beside");
+    beside.send(b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n");
+    beside.read_to_end();
+    let closed = |reason: CloseReason| engine.counters()[0].closed[reason as usize].value();
+    assert_eq!(closed(CloseReason::ProxyHeader), 1);
+    assert_eq!(closed(CloseReason::ProxyMissing), 1);
+    assert_eq!(miner.submit_share(), Answer::Result("true".into()));
+}
+
+#[test]
+fn the_farm_learns_from_its_node_whether_there_is_work() {
+    let (link, node) = node::link();
+    let engine = Engine::start(config(), link).expect("the engine starts");
+    let outage = || engine.status().outage;
+    assert!(outage().is_some(), "no work before the first template");
+    node.publish(Arc::new(template()));
+    await_that("the first job", || outage().is_none());
+    node.report_work(WorkHealth::Down);
+    await_that("the outage", || outage().is_some_and(|outage| !outage.is_released));
+    node.report_work(WorkHealth::Up);
+    await_that("the end of the outage", || outage().is_none());
+}
+
+/// Work that needs no node.
+fn template() -> Template {
+    Template {
+        height: 1,
+        prev_hash: Hash256::ZERO,
+        version: 0x2000_0000,
+        bits: 0x207f_ffff,
+        curtime: 1_800_000_000,
+        min_ntime: 1_799_990_000,
+        coinbase_value: 5_000_000_000,
+        coinbase_version: 2,
+        coinbase_sequence: 0xffff_fffe,
+        coinbase_locktime: 0,
+        witness_commitment: None,
+        coinbase_aux: Vec::new(),
+        merkle_path: Vec::new(),
+        transactions: Arc::from([]),
+        weight: 0,
+    }
 }
 
 #[test]

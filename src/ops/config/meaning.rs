@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use node::simulated::{
-    ANSWER_SECONDS_MAX, BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX, Spacing,
-    TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
+    ANSWER_SECONDS_MAX, BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX,
+    Spacing, TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
 };
 use shard::AllowList;
 

@@ -51,6 +51,7 @@ impl Farm {
             nodes: 2,
             retry: RetryPolicy::default(),
             template_silence_micros: 1,
+            no_work: farm::NoWork::Park,
         };
         let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
         let mut status = coordinator.expect("the sizes are possible").status();

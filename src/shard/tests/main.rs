@@ -2,4 +2,5 @@
 
 mod allocations;
 mod behaviour;
+mod doors;
 mod world;

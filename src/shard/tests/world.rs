@@ -208,6 +208,10 @@ pub(crate) struct World {
     tip: u8,
 }
 
+/// Who must begin with a PROXY header: no miner of these tests has its address there.
+const PROXIES: &str = "172.16.0.0/24";
+/// One of them.
+pub(crate) const PROXY: &str = "172.16.0.9";
 /// Every hash meets it.
 pub(crate) const TRIVIAL: f64 = 1e-12;
 /// The easiest bits of the main network: no test finds a block by chance.
@@ -228,8 +232,10 @@ impl World {
             start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
             ..Settings::default()
         };
-        let allow = vec![allow];
-        let admission = AdmissionSettings { allow, connections_max: slots, per_source_max };
+        let (allow, proxies) = (vec![allow], AllowList::parse([PROXIES]).expect("a block"));
+        let proxy_from = vec![proxies];
+        let admission =
+            AdmissionSettings { allow, proxy_from, connections_max: slots, per_source_max };
         let buffers_reserved = slots;
         let settings = ShardSettings {
             index: 0,

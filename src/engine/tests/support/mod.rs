@@ -44,8 +44,13 @@ pub(crate) enum Answer {
 impl Miner {
     /// Connects and sends subscribe and authorize in one piece; has work when it returns.
     pub(crate) fn at_work(address: SocketAddr, name: &str) -> Miner {
+        Miner::at_work_behind(address, name, b"")
+    }
+
+    /// The same, with the header of a load balancer in front.
+    pub(crate) fn at_work_behind(address: SocketAddr, name: &str, header: &[u8]) -> Miner {
         let mut miner = Miner::connected(address, name);
-        let mut hello = Vec::new();
+        let mut hello = header.to_vec();
         client::subscribe(&mut hello, 1, "test/1", None);
         client::authorize(&mut hello, 2, name, "x");
         miner.send(&hello);

@@ -5,7 +5,7 @@ use crate::{Command, LimitReached, NotSv1, REPLIES_QUEUED_MAX, Refusal, State};
 use wire::sv1::LINE_BYTES_MAX;
 
 #[test]
-fn other_protocols_are_closed_without_a_word() {
+fn other_protocols_are_closed_without_a_word_of_ours() {
     let tls = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     let cases: [(&[u8], NotSv1); 7] = [
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", NotSv1::Http),
@@ -22,10 +22,22 @@ fn other_protocols_are_closed_without_a_word() {
             pair.bytes(&bytes[..cut]);
             pair.bytes(&bytes[cut..]);
             assert_eq!(pair.closed, Some(Close::NotStratum(reason)), "cut at {cut}");
-            assert!(pair.received.is_empty());
+            let hears: &[u8] = if reason == NotSv1::Tls { &wire::TLS_REFUSAL } else { b"" };
+            assert_eq!(pair.received, hears);
             assert_eq!(pair.machine.memory_bytes(), 0);
         }
     }
+}
+
+#[test]
+fn the_refusal_of_tls_waits_for_a_buffer() {
+    let mut pair = Pair::new();
+    pair.sending = true;
+    pair.bytes(&[0x16, 3, 1, 2, 0, 1]);
+    assert_eq!((pair.closed, pair.received.len()), (None, 0));
+    pair.sent();
+    assert_eq!(pair.closed, Some(Close::NotStratum(NotSv1::Tls)));
+    assert_eq!(pair.received, wire::TLS_REFUSAL);
 }
 
 #[test]
