@@ -22,6 +22,8 @@ pub mod messages;
 pub mod outage;
 pub mod status;
 #[cfg(test)]
+mod firmware_tests;
+#[cfg(test)]
 mod templates_for_tests;
 
 pub use coordinator::{Coordinator, CoordinatorSettings, Input, Output};

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use pow::{Hash256, Template};
-use session::{Job, Tick};
+use session::{Class, Job, Tick};
 
 use crate::blocks::{BlockCounts, BlockRecord, NodeAnswers};
 use crate::extranonce::ShardIndex;
@@ -44,6 +44,8 @@ pub struct JobStatus {
     pub transactions: usize,
     /// Their weight, in weight units.
     pub weight: u64,
+    /// Bytes of the coinbase before the extranonces, of these, and behind them; no witness.
+    pub coinbase_parts: [usize; 3],
     /// When its template came in.
     pub received: Tick,
     /// When the first template on its tip came in.
@@ -62,9 +64,25 @@ impl JobStatus {
             coinbase_value: template.coinbase_value,
             transactions: template.transactions.len(),
             weight: template.weight,
+            coinbase_parts: [
+                job.coinbase_first.len(),
+                job.work.extranonce_size(),
+                job.coinbase_second.len(),
+            ],
             received: job.received,
             tip_since,
         }
+    }
+
+    /// Bytes of the coinbase that miners hash.
+    pub fn coinbase_bytes(&self) -> usize {
+        self.coinbase_parts.iter().sum()
+    }
+
+    /// Whether firmware of this class is known to hash a coinbase of this size right.
+    pub fn suits(&self, class: Class) -> bool {
+        let [first, extranonce, second] = self.coinbase_parts;
+        class.coinbase_limit().takes(first, extranonce, second)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod finding;
+mod firmware;
 pub mod generate;
 pub mod host;
 pub mod http;

@@ -16,7 +16,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use session::{ShareOutcome, Tick};
+use session::{Class, ShareOutcome, Tick};
 use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
 
 use crate::version;
@@ -142,7 +142,19 @@ fn miners(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
         ([("reason", reason.label())], count)
     });
     let rows = refused.iter().map(|(labels, value)| (&labels[..], *value));
-    out.counter("connections_refused", "Connections that were not served.", rows)
+    out.counter("connections_refused", "Connections that were not served.", rows)?;
+    firmware(out, counters)
+}
+
+fn firmware(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let classes = Class::ALL.map(|class| {
+        let count = sum(counters, |shard| shard.subscribed[class as usize].value());
+        ([("class", class.name())], count)
+    });
+    let rows = classes.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("subscribes", "Subscribes by what miners say they are.", rows)?;
+    let lost = sum(counters, |shard| shard.rolling_lost.value());
+    out.counter("rolling_lost", "Miners that stopped rolling the version.", [(&[][..], lost)])
 }
 
 fn jobs(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {

@@ -16,6 +16,7 @@ use crate::cli::FileArgs;
 use crate::config::{Config, Places};
 use crate::exit::{Exit, Stop};
 use crate::finding::Finding;
+use crate::firmware::FirmwareLog;
 use crate::host;
 use crate::logs::{Logs, Lost};
 use crate::signals::{Asked, Signals};
@@ -77,6 +78,7 @@ async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Ru
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut blocks = BlockLog::default();
+    let mut firmware = FirmwareLog::default();
     loop {
         tokio::select! {
             asked = asked.recv() => match asked {
@@ -90,6 +92,8 @@ async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Ru
             },
             _ = look.tick() => {
                 tell(&mut blocks, &farm);
+                let status = farm.engine.status();
+                firmware.tell(&farm.shards(), status.job.as_ref(), config.extranonce2_size());
                 if watched && hanging(&*farm).is_empty() {
                     tell_manager(&[NotifyState::Watchdog]);
                 }

@@ -2,6 +2,7 @@
 //! with relaxed loads and stores (no locked instruction); ops sums over the shards and names the
 //! metrics. No names, strings or maps here.
 
+use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use session::Class;
@@ -54,6 +55,30 @@ impl FloatCounter {
         if value > self.value() {
             self.0.store(value.to_bits(), Relaxed);
         }
+    }
+}
+
+/// A peer's address with a single writer: zero for none. An IPv4 address is read whole; the halves
+/// of an IPv6 address may be of two peers while it changes, which a log line can bear.
+#[derive(Debug, Default)]
+pub struct Peer([AtomicU64; 2]);
+
+impl Peer {
+    /// The address as some recent moment left it; `None` before the first.
+    pub fn value(&self) -> Option<IpAddr> {
+        let [high, low] = [&self.0[0], &self.0[1]].map(|half| u128::from(half.load(Relaxed)));
+        let bits = high << 64 | low;
+        (bits != 0).then(|| Ipv6Addr::from_bits(bits).to_canonical())
+    }
+
+    /// Replaces the address. Only the owning shard's thread may call it.
+    pub fn set(&self, peer: IpAddr) {
+        let bits = match peer {
+            IpAddr::V4(peer) => peer.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(peer) => peer.to_bits(),
+        };
+        self.0[0].store((bits >> 64) as u64, Relaxed);
+        self.0[1].store(bits as u64, Relaxed);
     }
 }
 
@@ -259,6 +284,8 @@ pub struct Counters {
     pub subscribed: [Counter; Class::ALL.len()],
     /// Miners that rolled the version and stopped.
     pub rolling_lost: Counter,
+    /// The newest peer that was closed for a line that is no message.
+    pub malformed_peer: Peer,
     /// Gauge: connections that are not authorized yet.
     pub miners_setup: Counter,
     /// Gauge: connections that have work.
@@ -324,6 +351,17 @@ mod tests {
             let below = bucket.checked_sub(1).and_then(Histogram::bound_us);
             assert!(below.is_none_or(|bound| value >= bound), "{value}");
             assert_eq!(histogram.sum_us(), value);
+        }
+    }
+
+    #[test]
+    fn a_peer_reads_back() {
+        let kept = Peer::default();
+        assert_eq!(kept.value(), None);
+        for text in ["10.0.0.7", "2001:db8::7", "192.168.1.20"] {
+            let peer: IpAddr = text.parse().expect("an address");
+            kept.set(peer);
+            assert_eq!(kept.value(), Some(peer));
         }
     }
 

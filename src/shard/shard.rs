@@ -600,6 +600,9 @@ impl<R: Ring> Shard<R> {
         if place.state == MinerState::Mining {
             self.miners_mining -= 1;
         }
+        if reason == CloseReason::Malformed {
+            self.counters.malformed_peer.set(place.peer);
+        }
         place.answers = Answers::default();
         let is_source_known = place.proxy.take().is_none();
         self.admission.left(is_source_known.then_some(place.peer));

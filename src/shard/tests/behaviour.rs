@@ -556,6 +556,8 @@ fn garbage_closes_its_sender_only() {
     }
     let all = CloseReason::ALL.map(|reason| closed(&world, reason)).iter().sum::<u64>();
     assert_eq!(all, hostile.len() as u64, "each under one reason");
+    let named = world.counters.malformed_peer.value().map(|peer| peer.to_string());
+    assert_eq!(named.as_deref(), Some("10.0.0.15"), "the machine with the broken line");
     let id = job_id(&world.ring.read(healthy)).expect("a job").to_owned();
     world.ring.deliver(healthy, submit(3, &id, 7).as_bytes());
     world.settle();

@@ -1,0 +1,142 @@
+//! The list of firmware's habits in `docs/protocol.md` against the tests: no entry without an
+//! answer, a test and its evidence, no test that no entry names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// How many habits each letter has.
+const ENTRIES: [(char, u32); 6] = [('A', 17), ('B', 19), ('C', 12), ('D', 7), ('E', 9), ('F', 20)];
+
+/// Entries whose answer comes with a later part, and which.
+const LATER: [(&str, &str); 16] = [
+    ("B18", "difficulty control"),
+    ("C2", "difficulty control"),
+    ("C4", "difficulty control"),
+    ("C5", "difficulty control"),
+    ("C6", "difficulty control"),
+    ("C8", "difficulty control"),
+    ("C10", "difficulty control"),
+    ("C11", "difficulty control"),
+    ("C12", "difficulty control"),
+    ("D7", "upstreams"),
+    ("E9", "upstreams"),
+    ("F12", "difficulty control"),
+    ("F15", "upstreams"),
+    ("F18", "difficulty control"),
+    ("F19", "upstreams"),
+    ("F20", "upstreams"),
+];
+
+const EVIDENCE: [&str; 3] = ["recorded", "from source", "composed"];
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    habit: String,
+    answer: String,
+    test: String,
+    evidence: String,
+}
+
+#[test]
+fn every_entry_is_there_in_order_and_has_no_empty_part() {
+    let entries = entries();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
+    let wanted: Vec<_> = ENTRIES
+        .iter()
+        .flat_map(|(letter, count)| (1..=*count).map(move |number| format!("{letter}{number}")))
+        .collect();
+    assert_eq!(ids, wanted);
+    for Entry { id, habit, answer, evidence, .. } in &entries {
+        assert!(habit.len() > 10, "{id} has no habit: {habit:?}");
+        assert!(answer.len() > 3, "{id} has no answer: {answer:?}");
+        let kinds = EVIDENCE.iter().filter(|kind| evidence.contains(**kind));
+        assert!(kinds.count() > 0, "{id} has no kind of evidence: {evidence:?}");
+        let cites = evidence.contains('(');
+        assert!(cites || evidence == "composed", "{id} does not cite: {evidence:?}");
+    }
+}
+
+#[test]
+fn every_entry_names_its_tests_and_they_exist() {
+    let tests = tests_by_id();
+    let later: BTreeMap<_, _> = LATER.into_iter().collect();
+    for Entry { id, test, .. } in entries() {
+        if let Some(part) = later.get(&*id) {
+            assert_eq!(test, format!("comes with {part}"), "{id}");
+            assert_eq!(tests.get(&id), None, "{id} is answered now: its entry says later");
+            continue;
+        }
+        let named: BTreeSet<String> =
+            test.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        assert!(!named.is_empty(), "{id} names no test: {test:?}");
+        assert_eq!(Some(&named), tests.get(&id), "{id}: the list against the sources");
+    }
+}
+
+/// The entries of the list: each begins `- **A1** ` and has its parts behind `**Name**:`.
+fn entries() -> Vec<Entry> {
+    let page = fs::read_to_string(root().join("docs/protocol.md")).expect("the page");
+    let (_, list) = page.split_once("\n## Habits of firmware\n").expect("the list");
+    let (list, _) = list.split_once("\n### Where firmware contradicts").expect("its end");
+    let text = list.split_whitespace().collect::<Vec<_>>().join(" ");
+    let entries = text.split("- **").skip(1).map(|entry| {
+        let (id, rest) = entry.split_once("** ").expect("an id");
+        let (habit, rest) = rest.split_once(" **Answer**: ").expect("an answer");
+        let (answer, rest) = rest.split_once(" **Test**: ").expect("a test");
+        let (test, evidence) = rest.split_once(". **Evidence**: ").expect("evidence");
+        let (evidence, _) = evidence.split_once(". #").unwrap_or((evidence, ""));
+        let owned = str::to_owned;
+        Entry {
+            id: owned(id),
+            habit: owned(habit),
+            answer: owned(answer),
+            test: owned(test),
+            evidence: owned(evidence.trim_end_matches(['.', ' '])),
+        }
+    });
+    entries.collect()
+}
+
+/// Every test of the sources whose name begins with an entry's id.
+fn tests_by_id() -> BTreeMap<String, BTreeSet<String>> {
+    let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources(&root().join("src")) {
+        for (_, rest) in source.match_indices("#[test]\n").map(|(at, mark)| {
+            let rest = &source[at + mark.len()..];
+            (at, rest.trim_start())
+        }) {
+            let name = rest.strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+            let Some((name, id)) = name.and_then(|name| Some((name, name.split_once('_')?.0)))
+            else {
+                continue;
+            };
+            let mut letters = id.chars();
+            let letter = letters.next().filter(|letter| ('a'..='f').contains(letter));
+            let number = letters.as_str();
+            if letter.is_some() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+            {
+                tests.entry(id.to_uppercase()).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    tests
+}
+
+fn sources(folder: &Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the house").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            texts.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            texts.push(fs::read_to_string(&path).expect("a listed file can be read"));
+        }
+    }
+    texts
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
