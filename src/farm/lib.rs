@@ -16,13 +16,13 @@ extern crate alloc;
 pub mod blocks;
 pub mod coordinator;
 pub mod extranonce;
+#[cfg(test)]
+mod firmware_tests;
 pub mod jobs;
 pub mod ledger;
 pub mod messages;
 pub mod outage;
 pub mod status;
-#[cfg(test)]
-mod firmware_tests;
 #[cfg(test)]
 mod templates_for_tests;
 
