@@ -1,9 +1,8 @@
 //! Which family of firmware a miner says it is, and where families contradict each other.
 //!
-//! A name is a claim: it may choose between two harmless answers, and never decides whether somebody
-//! is trusted, limited or credited. What all firmware takes is answered alike to all and is not
-//! here. The session asks it at subscribe, the shard counts by it, and the farm holds its coinbase
-//! against it.
+//! A name is a claim: it may choose between two harmless answers, and never decides who is trusted,
+//! limited or credited. What all firmware takes is answered alike to all and is not here. The
+//! session asks it at subscribe, the shard counts by it, and the farm holds its coinbase against it.
 
 /// A family of firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
