@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "commands/check.rs"]
+mod check;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,11 +19,10 @@ use support::{Daemon, HEADFRAME, Home, LIMIT, get};
 
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 7] = [
         (&["keys"], "keys is not in this version\n"),
         (&["conform", "--sv1", "x"], "conform is not in this version\n"),
         (&["generate", "dashboard"], "generate dashboard is not in this version\n"),
-        (&["check", "--peers"], "--peers is not in this version\n"),
         (&["demo", "--declare"], "--declare is not in this version\n"),
         (&["demo", "--protocol", "sv2"], "--protocol sv2 is not in this version\n"),
         (&["demo", "--protocol", "both"], "--protocol both is not in this version\n"),
