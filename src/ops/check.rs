@@ -6,13 +6,10 @@ use crate::cli::CheckArgs;
 use crate::config::{Config, NodeConfig, Spot, payout};
 use crate::exit::{Exit, Stop, say};
 use crate::finding::Finding;
-use crate::{host, logins, state};
+use crate::{host, logins, nodes, state};
 
 /// Checks the file and the host; the first fault's kind decides the exit code.
 pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
-    if args.peers {
-        return Err(Stop::not_in_this_version("--peers"));
-    }
     let (config, places) = Config::load(args.file.config.as_deref())?;
     let mut findings = host::findings(&config);
     let own = match state::folder(config.state_directory.as_deref()).and_then(|f| state::probe(&f))
@@ -28,11 +25,19 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     if let NodeConfig::Bitcoind(nodes) = &config.node {
         findings.extend(logins::findings(nodes, places.path()));
     }
+    let mut well = Vec::new();
+    if args.peers
+        && let NodeConfig::Bitcoind(configured) = &config.node
+    {
+        let (found, ready) = nodes::ask(&config, configured);
+        findings.extend(found);
+        well = ready;
+    }
     let lines: Vec<String> = findings.iter().map(|finding| finding.line(&places)).collect();
     if findings.iter().any(Finding::is_fault) {
         return Err(Stop { exit: Exit::Unavailable, lines });
     }
-    lines.iter().for_each(|line| say(line));
+    lines.iter().chain(&well).for_each(|line| say(line));
     let connections = host::connections(config.limits.connections, host::files_max());
     let connections = connections.unwrap_or_default();
     capacity::table(&config, connections).iter().for_each(|line| say(line));

@@ -25,8 +25,9 @@ pub enum Command {
     Run(FileArgs),
     /// Check a configuration file and this host.
     ///
-    /// One line per finding. Exit 78: the file; 69: the host (io_uring, open files, locked
-    /// memory, state folder, ports); 0: `run` would start.
+    /// One line per finding, with its place in the file and the remedy. Exit 78: the file; 69: the
+    /// host (io_uring, open files, locked memory, state folder, ports) or, with --peers, a node;
+    /// 0: `run` would start.
     Check(CheckArgs),
     /// Show everything at work on this machine: nothing to install, no configuration.
     ///
@@ -61,8 +62,8 @@ pub struct CheckArgs {
     /// Which file to read.
     #[command(flatten)]
     pub file: FileArgs,
-    /// Also ask node and upstreams (not in this version).
-    #[arg(long, hide = true)]
+    /// Also ask the nodes: network, login, health, and whether they would take our blocks.
+    #[arg(long)]
     pub peers: bool,
 }
 

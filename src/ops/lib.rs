@@ -21,6 +21,7 @@ pub mod http;
 mod logins;
 pub mod logs;
 pub mod metrics;
+mod nodes;
 pub mod run;
 pub mod signals;
 pub mod start;

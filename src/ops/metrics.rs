@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use engine::{BLOCKS_RESERVED, FROM_SHARD_MAX, TO_SHARD_MAX};
 use farm::Status;
 use farm::blocks::{Declined, SubmitResult};
+use node::source::{NodeHealth, NodeState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, LabelSetEncoder, MetricEncoder,
@@ -57,7 +58,8 @@ impl Collector for Scrape {
         ring(out, &counters)?;
         loops(out, &shards, self.view.now())?;
         lanes(out, &*self.view, &counters)?;
-        farm(out, &*self.view)
+        farm(out, &*self.view)?;
+        nodes(out, &self.view.nodes())
     }
 }
 
@@ -355,6 +357,40 @@ fn blocks(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let newest = status.block_first_byte_micros;
     let newest = newest.map(|micros| (&[][..], micros as f64 / 1e6));
     out.gauge("block_first_byte_seconds", "From the newest block's share to its way out.", newest)
+}
+
+/// The bitcoinds, each by its name in the configuration.
+fn nodes(out: &mut Out<'_, '_>, nodes: &[NodeState]) -> fmt::Result {
+    let labels: Vec<_> = nodes.iter().map(|node| [("node", &*node.name)]).collect();
+    let rows = |value: fn(&NodeState) -> Option<f64>| {
+        let rows = labels.iter().zip(nodes);
+        let rows = rows.filter_map(move |(labels, node)| Some((&labels[..], value(node)?)));
+        rows.collect::<Vec<_>>()
+    };
+    type Row = (&'static str, &'static str, fn(&NodeState) -> Option<f64>);
+    let gauges: [Row; 6] = [
+        ("up", "Whether its templates can be mined.", |node| {
+            Some(f64::from(u8::from(node.health == NodeHealth::Ready)))
+        }),
+        ("active", "Whether miners work on its templates.", |node| {
+            Some(f64::from(u8::from(node.is_source)))
+        }),
+        ("height", "Height of its best block.", |node| node.height.map(f64::from)),
+        ("template_age_seconds", "Since its newest template came in.", |node| {
+            node.template_age.map(|age| age.as_secs_f64())
+        }),
+        ("round_trip_seconds", "How long it took to give its newest template.", |node| {
+            node.latency.map(|latency| latency.as_secs_f64())
+        }),
+        ("warnings", "Settings of it that its operator should look at.", |node| {
+            Some(node.warnings.len() as f64)
+        }),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(&format!("template_provider_{name}"), help, rows(value))?;
+    }
+    let failures = labels.iter().zip(nodes).map(|(labels, node)| (&labels[..], node.failures));
+    out.counter("template_provider_failures", "How often it became unusable.", failures)
 }
 
 fn sum(counters: &[&Counters], of: impl Fn(&Counters) -> u64) -> u64 {

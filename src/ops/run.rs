@@ -3,6 +3,7 @@
 //! it is told to end. It is never pinned and does nothing that a shard could wait for.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::blocks::BlockLog;
 use crate::cli::FileArgs;
-use crate::config::{Config, Places};
+use crate::config::{Config, NodeConfig, Places};
 use crate::exit::{Exit, Stop};
 use crate::finding::Finding;
 use crate::firmware::FirmwareLog;
@@ -22,7 +23,7 @@ use crate::logs::{Logs, Lost};
 use crate::signals::{Asked, Signals};
 use crate::state::{self, StateFolder};
 use crate::view::{Running, View, hanging};
-use crate::{http, signals, start, version};
+use crate::{http, logins, signals, start, version};
 
 /// SIGTERM drains within 5 s: the shards have 4 s of them, the rest is for ending the threads.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
@@ -33,7 +34,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
     let (config, places) = Config::load(args.config.as_deref())?;
     host::raise_limits().map_err(Stop::unavailable)?;
-    let warnings = allowed(host::findings(&config), &places)?;
+    let mut findings = host::findings(&config);
+    if let NodeConfig::Bitcoind(nodes) = &config.node {
+        findings.extend(logins::findings(nodes, places.path()));
+    }
+    let warnings = allowed(findings, &places)?;
     let folder = state::folder(config.state_directory.as_deref()).map_err(Stop::unavailable)?;
     let state = StateFolder::take(&folder).map_err(Stop::unavailable)?;
     allowed(host::ports(&config, None), &places)?;
@@ -47,7 +52,7 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
         .enable_all()
         .build()
         .map_err(Stop::unavailable)?;
-    let farm = runtime.block_on(serve(&config, asked, logs.lost()))?;
+    let farm = runtime.block_on(serve(&config, state.path(), asked, logs.lost()))?;
     // The pages hold the farm too: they go first.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let orderly = Arc::into_inner(farm).is_none_or(|farm| farm.engine.stop());
@@ -67,8 +72,13 @@ fn allowed(findings: Vec<Finding>, places: &Places) -> Result<Vec<String>, Stop>
 }
 
 /// Starts the farm and looks after it until it is drained.
-async fn serve(config: &Config, mut asked: Signals, lost: Lost) -> Result<Arc<Running>, Stop> {
-    let Open { farm, node: _node, pages } = open(config, Some(lost)).await?;
+async fn serve(
+    config: &Config,
+    state: &Path,
+    mut asked: Signals,
+    lost: Lost,
+) -> Result<Arc<Running>, Stop> {
+    let Open { farm, chain: _chain, pages } = open(config, Some(state), Some(lost)).await?;
     for address in farm.engine.local_addrs() {
         tracing::info!(%address, "miners connect here");
     }
@@ -112,22 +122,27 @@ fn tell(blocks: &mut BlockLog, farm: &Running) {
 /// A farm at work, and where its pages are served.
 pub(crate) struct Open {
     pub(crate) farm: Arc<Running>,
-    pub(crate) node: Control,
+    /// Steers the chain, where that is a simulated one.
+    pub(crate) chain: Option<Control>,
     pub(crate) pages: SocketAddr,
 }
 
 /// Starts the farm and serves its pages. The pages' port comes first: it is the cheaper one to
 /// find taken.
-pub(crate) async fn open(config: &Config, lost: Option<Lost>) -> Result<Open, Stop> {
+pub(crate) async fn open(
+    config: &Config,
+    state: Option<&Path>,
+    lost: Option<Lost>,
+) -> Result<Open, Stop> {
     let listener = TcpListener::bind(config.http).await.map_err(|error| {
         Stop::unavailable(format!("[http] address {} cannot be used: {error}", config.http))
     })?;
     let pages = listener.local_addr().map_err(Stop::unavailable)?;
-    let (farm, node) = start::start(config, lost)?;
+    let (farm, chain) = start::start(config, state, lost)?;
     let farm = Arc::new(farm);
     let view: Arc<dyn View> = farm.clone();
     tokio::spawn(http::serve(listener, view));
-    Ok(Open { farm, node, pages })
+    Ok(Open { farm, chain, pages })
 }
 
 /// Drains the farm without holding up the pages; whether all was answered in time.

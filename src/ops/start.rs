@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::{Engine, EngineConfig, StartError};
+use node::blocks::{Journal, JournaledBlock};
 use node::simulated::Control;
 use pow::{Difficulty, Kernel};
 
@@ -13,6 +15,7 @@ use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
 use crate::host;
 use crate::logs::Lost;
+use crate::nodes::source_config;
 use crate::view::Running;
 
 /// Whoever configures no payout mines for nobody: OP_TRUE, on a chain whose coins are worth
@@ -21,20 +24,46 @@ const PAYOUT_OF_THE_SIMULATION: [u8; 1] = [0x51];
 /// 2026-01-01, in seconds since 1970.
 const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;
 
-/// Starts the node's thread and the engine. The threads inherit this thread's signal mask and
-/// cores: call it from a thread that is not pinned, after `signals::start`.
-pub fn start(config: &Config, lost: Option<Lost>) -> Result<(Running, Control), Stop> {
+/// Starts the nodes' threads and the engine, and gives the means to steer a simulated chain.
+/// Blocks are journaled in the folder `state`, if one is given. The threads inherit this thread's
+/// signal mask and cores: call it from a thread that is not pinned, after `signals::start`.
+pub fn start(
+    config: &Config,
+    state: Option<&Path>,
+    lost: Option<Lost>,
+) -> Result<(Running, Option<Control>), Stop> {
     let started = engine::now();
     let engine_config = engine_config(config)?;
-    let NodeConfig::Simulated(parameters) = config.node else {
-        return Err(Stop::unavailable("[node] rpc is not in this version"));
+    let (link, nodes, control) = match &config.node {
+        NodeConfig::Simulated(parameters) => {
+            let journal = state.map(|state| journal(state, "simulated")).transpose()?;
+            let spawned = node::simulated::spawn_with(*parameters, journal);
+            let (link, control) = spawned.map_err(Stop::unavailable)?;
+            (link, None, Some(control))
+        }
+        NodeConfig::Bitcoind(nodes) => {
+            let chain = nodes.network.to_string();
+            let journal = state.map(|state| journal(state, &chain)).transpose()?;
+            let source = source_config(config, nodes, journal);
+            let source = source.map_err(|finding| Stop::unavailable(finding.what))?;
+            let (link, nodes) = node::source::start(source).map_err(Stop::unavailable)?;
+            (link, Some(nodes), None)
+        }
     };
-    let (link, control) = node::simulated::spawn(parameters).map_err(Stop::unavailable)?;
     let engine = Engine::start(engine_config, link).map_err(|error| match error {
         StartError::ThreadEnded(_) => Stop::internal(error),
         error => Stop::unavailable(error),
     })?;
-    Ok((Running { engine, started, lost }, control))
+    Ok((Running { engine, started, lost, nodes }, control))
+}
+
+/// Blocks that an earlier process found and did not see settled come with it.
+fn journal(state: &Path, chain: &str) -> Result<(Journal, Vec<JournaledBlock>), Stop> {
+    let (journal, blocks) = Journal::open(state, chain).map_err(Stop::unavailable)?;
+    for warning in journal.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok((journal, blocks))
 }
 
 fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
@@ -73,6 +102,14 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
         NoWork::Park => farm::NoWork::Park,
     };
     plan.first_job = first_job();
+    plan.no_work = match config.no_work {
+        NoWork::Release => farm::NoWork::Release,
+        NoWork::Park => farm::NoWork::Park,
+    };
+    plan.nodes = match &config.node {
+        NodeConfig::Simulated(_) => 1,
+        NodeConfig::Bitcoind(nodes) => nodes.nodes.len(),
+    };
     Ok(plan)
 }
 

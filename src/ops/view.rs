@@ -12,6 +12,7 @@ use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
 use farm::messages::MinerRow;
 use farm::status::WorkState;
+use node::source::{NodeState, Nodes};
 use session::Tick;
 use shard::Counters;
 
@@ -56,8 +57,11 @@ pub trait View: Send + Sync + 'static {
     fn lanes(&self) -> Vec<LaneStatus>;
     /// What a node is called, by its place in the configuration; its number where it has no name.
     fn node_name(&self, node: usize) -> Arc<str> {
-        Arc::from(node.to_string())
+        let named = self.nodes().get(node).map(|state| state.name.clone());
+        named.unwrap_or_else(|| Arc::from(node.to_string()))
     }
+    /// The bitcoinds, in the order of the configuration; none where the node is simulated.
+    fn nodes(&self) -> Vec<NodeState>;
     /// Where miners can connect.
     fn listening(&self) -> &[SocketAddr];
     /// Whether the ring lets requests gather before a wake.
@@ -77,6 +81,8 @@ pub struct Running {
     pub started: Tick,
     /// Counts lost log lines, where there is a log.
     pub lost: Option<Lost>,
+    /// The bitcoinds, unless the node is simulated.
+    pub nodes: Option<Nodes>,
 }
 
 impl View for Running {
@@ -104,6 +110,10 @@ impl View for Running {
 
     fn lanes(&self) -> Vec<LaneStatus> {
         self.engine.lanes()
+    }
+
+    fn nodes(&self) -> Vec<NodeState> {
+        self.nodes.as_ref().map(Nodes::states).unwrap_or_default()
     }
 
     fn listening(&self) -> &[SocketAddr] {

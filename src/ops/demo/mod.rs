@@ -184,7 +184,8 @@ async fn show(
     asked: Signals,
     progress: &mut Progress,
 ) -> Result<Outcome, Stop> {
-    let Open { farm, node, pages } = run::open(config, None).await?;
+    let Open { farm, chain, pages } = run::open(config, None, None).await?;
+    let node = chain.ok_or_else(|| Stop::internal("the demo's node is not simulated"))?;
     work(&farm).await?;
     let fleet = plan.fleet(&farm)?;
     progress.line(&format!(

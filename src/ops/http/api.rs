@@ -12,9 +12,11 @@ use engine::ListError;
 use farm::blocks::{BlockRecord, Journaled, NodeRecord, Outcome};
 use farm::ledger::{Reason, WorkerTotals};
 use farm::messages::{MinerRow, MinerState};
+use node::source::{NodeHealth, NodeState};
 use serde_json::{Map, Value, json};
 use session::Tick;
 
+use crate::nodes::remedy;
 use crate::version;
 use crate::view::{
     View, coordinator_age_micros, coordinator_hangs, snapshot_age_micros, template_age_micros, work,
@@ -58,12 +60,14 @@ pub(super) async fn status(State(view): State<Arc<dyn View>>) -> Response {
         })
         .collect();
     let addresses: Vec<String> = view.listening().iter().map(ToString::to_string).collect();
+    let nodes: Vec<Value> = view.nodes().iter().map(node).collect();
     let mut body = json!({
         "version": version::VERSION,
         "commit": version::COMMIT,
         "listening": addresses,
         "uptime_seconds": seconds(now.since(view.started())),
         "shards": shards,
+        "nodes": nodes,
     });
     if let Some(body) = body.as_object_mut() {
         farm(&*view, body);
@@ -124,6 +128,29 @@ fn farm(view: &dyn View, body: &mut Map<String, Value>) {
         ("draining", json!(status.draining)),
     ];
     body.extend(more.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// One bitcoind: how it is, what can be done about that, and what else to look at.
+pub(super) fn node(state: &NodeState) -> Value {
+    let (word, remedy) = match &state.health {
+        NodeHealth::Connecting => ("connecting", None),
+        NodeHealth::Ready => ("ready", None),
+        NodeHealth::Fault(fault) => (fault.kind(), Some(remedy(fault))),
+    };
+    json!({
+        "name": &*state.name,
+        "state": word,
+        "says": state.health.to_string(),
+        "remedy": remedy,
+        "source": state.is_source,
+        "height": state.height,
+        "tip": state.tip.as_ref().map(hash),
+        "template_age_seconds": state.template_age.map(|age| age.as_secs_f64()),
+        "template_seconds": state.latency.map(|latency| latency.as_secs_f64()),
+        "tips_by": state.tip_source,
+        "failures": state.failures,
+        "warnings": state.warnings,
+    })
 }
 
 fn totals(totals: &WorkerTotals) -> Value {

@@ -7,18 +7,26 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use farm::OutageStatus;
+use node::source::{NodeHealth, NodeState};
+use serde_json::{Value, json};
 
+use super::api::node;
+use crate::nodes::sentence;
 use crate::view::{View, Work, hanging, template_age_micros, work};
 
 pub(super) async fn livez(State(view): State<Arc<dyn View>>) -> Response {
-    answer("live", &not_live(&*view))
+    let reasons = not_live(&*view);
+    answer(&reasons, json!({ "live": reasons.is_empty(), "reasons": reasons }))
 }
 
 pub(super) async fn readyz(State(view): State<Arc<dyn View>>) -> Response {
     let mut reasons = not_live(&*view);
-    reasons.extend(not_ready(&*view));
-    answer("ready", &reasons)
+    let states = view.nodes();
+    reasons.extend(not_ready(&*view, &states));
+    let nodes: Vec<Value> = states.iter().map(node).collect();
+    let ready = reasons.is_empty();
+    answer(&reasons, json!({ "ready": ready, "reasons": reasons, "nodes": nodes }))
 }
 
 /// What keeps the process from being alive.
@@ -27,7 +35,7 @@ fn not_live(view: &dyn View) -> Vec<String> {
 }
 
 /// What keeps miners from having work.
-fn not_ready(view: &dyn View) -> Vec<String> {
+fn not_ready(view: &dyn View, nodes: &[NodeState]) -> Vec<String> {
     let mut reasons = Vec::new();
     if view.listening().is_empty() {
         reasons.push("no listener is open".to_owned());
@@ -42,14 +50,43 @@ fn not_ready(view: &dyn View) -> Vec<String> {
             reasons.push(format!("no work has come from the node for {seconds} s"));
         }
     }
+    reasons.extend(status.outage.and_then(|outage| without_work(outage, reasons.is_empty())));
+    if !reasons.is_empty() {
+        reasons.extend(nodes.iter().filter_map(missing));
+    }
     if status.draining {
         reasons.push("draining".to_owned());
     }
     reasons
 }
 
-fn answer(word: &str, reasons: &[String]) -> Response {
+/// What an outage means for the miners; `first` if nothing else tells of it yet.
+fn without_work(outage: OutageStatus, first: bool) -> Option<String> {
+    let seconds = outage.micros / 1_000_000;
+    match (outage.is_released, first) {
+        (true, true) => Some(format!(
+            "no node gives work for {seconds} s: miners are released to their other pools"
+        )),
+        (true, false) => Some("miners are released to their other pools".to_owned()),
+        (false, true) => {
+            Some(format!("no node gives work for {seconds} s: miners keep their last job"))
+        }
+        (false, false) => None,
+    }
+}
+
+/// Why a node gives no work, with the remedy.
+fn missing(node: &NodeState) -> Option<String> {
+    let name = &node.name;
+    match &node.health {
+        NodeHealth::Ready => None,
+        NodeHealth::Connecting => Some(format!("{name}: the node was not heard yet")),
+        NodeHealth::Fault(fault) => Some(format!("{name}: {}", sentence(fault))),
+    }
+}
+
+fn answer(reasons: &[String], body: Value) -> Response {
     let good = reasons.is_empty();
     let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(json!({ word: good, "reasons": reasons }))).into_response()
+    (code, Json(body)).into_response()
 }

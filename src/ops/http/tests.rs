@@ -14,7 +14,8 @@ use farm::extranonce::ShardIndex;
 use farm::jobs::JobSettings;
 use farm::messages::{MinerRow, MinerState};
 use farm::status::WorkState;
-use farm::{Coordinator, CoordinatorSettings, Status};
+use farm::{Coordinator, CoordinatorSettings, OutageStatus, Status};
+use node::source::{NodeFault, NodeHealth, NodeState};
 use serde_json::Value;
 use session::{Prefix, Tick};
 use shard::Counters;
@@ -32,6 +33,7 @@ struct Farm {
     /// The coordinator's newest turn, in µs.
     heartbeat: AtomicU64,
     listening: Vec<SocketAddr>,
+    nodes: Mutex<Vec<NodeState>>,
     miners: Result<Vec<(ShardIndex, MinerRow)>, ListError>,
 }
 
@@ -56,6 +58,7 @@ impl Farm {
         let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
         let mut status = coordinator.expect("the sizes are possible").status();
         status.work = WorkState::Current;
+        status.outage = None;
         status.block_counts.accepted = 3;
         let counters: [Arc<Counters>; 2] = Default::default();
         counters.iter().for_each(|shard| shard.heartbeat_us.set(NOW.as_micros()));
@@ -79,6 +82,7 @@ impl Farm {
             status: Mutex::new(Arc::new(status)),
             counters,
             heartbeat: AtomicU64::new(NOW.as_micros()),
+            nodes: Mutex::default(),
             listening: vec!["127.0.0.1:3333".parse().expect("an address")],
             miners: Ok((0..250).rev().map(row).collect()),
         }
@@ -114,6 +118,10 @@ impl View for Farm {
     fn lanes(&self) -> Vec<LaneStatus> {
         let lane = LaneStatus { to_shard: 1, to_shard_full: 2, from_shard: 3, from_shard_full: 4 };
         vec![lane]
+    }
+
+    fn nodes(&self) -> Vec<NodeState> {
+        self.nodes.lock().expect("no test panics with it").clone()
     }
 
     fn listening(&self) -> &[SocketAddr] {
@@ -251,6 +259,65 @@ fn a_template_grows_old_though_the_snapshot_stands_still() {
     assert_eq!(body["work"], "silent");
 }
 
+/// A bitcoind of which everything is known.
+fn bitcoind(health: NodeHealth) -> NodeState {
+    NodeState {
+        name: "127.0.0.1:8332".into(),
+        is_source: true,
+        health,
+        height: Some(850_000),
+        tip: Some(pow::Hash256::ZERO),
+        template_age: Some(Duration::from_secs(7)),
+        latency: Some(Duration::from_millis(250)),
+        tip_source: Some("zmq"),
+        failures: 3,
+        warnings: vec!["no peers: let it connect".to_owned()],
+    }
+}
+
+#[test]
+fn a_node_is_shown_on_every_page_that_speaks_of_nodes() {
+    let farm = Arc::new(Farm::new());
+    let address = serving(farm.clone());
+    let set = |health| {
+        *farm.nodes.lock().expect("no test panics with it") = vec![bitcoind(health)];
+    };
+    set(NodeHealth::Ready);
+    let (code, body) = json(address, "/readyz");
+    assert_eq!((code, &body["nodes"][0]["state"]), (200, &Value::from("ready")));
+    let (_, body) = json(address, "/api/v1/status");
+    let node = &body["nodes"][0];
+    assert_eq!(node["name"], "127.0.0.1:8332");
+    assert_eq!((node["height"].as_u64(), node["tips_by"].as_str()), (Some(850_000), Some("zmq")));
+    assert_eq!(node["warnings"][0], "no peers: let it connect");
+    let metric = |name: &str| {
+        let (_, text) = get(address, "/metrics");
+        let start = format!("headframe_template_provider_{name}{{node=\"127.0.0.1:8332\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{start} is missing in\n{text}"))
+    };
+    assert_eq!((metric("up"), metric("active")), ("1.0".to_owned(), "1.0".to_owned()));
+    assert_eq!((metric("height"), metric("failures_total")), ("850000.0".into(), "3".into()));
+    set(NodeHealth::Fault(NodeFault::Unauthorized));
+    assert_eq!(metric("up"), "0.0");
+    let (code, body) = json(address, "/readyz");
+    assert_eq!(code, 200, "the miners have work: another node may give it");
+    assert_eq!(body["nodes"][0]["state"], "unauthorized");
+    let micros = 65_000_000;
+    farm.change(|status| status.outage = Some(OutageStatus { micros, is_released: true }));
+    let (code, body) = json(address, "/readyz");
+    assert_eq!(code, 503);
+    let released = "no node gives work for 65 s: miners are released to their other pools";
+    assert_eq!(body["reasons"][0], released);
+    let why = body["reasons"][1].as_str().expect("a reason");
+    let wanted =
+        "127.0.0.1:8332: the node refuses our credentials (HTTP 401); give its cookie_file";
+    assert!(why.starts_with(wanted), "{why}");
+    set(NodeHealth::Connecting);
+    let (_, body) = json(address, "/readyz");
+    assert_eq!(body["reasons"][1], "127.0.0.1:8332: the node was not heard yet");
+}
+
 #[test]
 fn readiness_needs_work_and_ends_with_draining() {
     let farm = Arc::new(Farm::new());
@@ -357,6 +424,7 @@ fn documented(page: &str) -> Vec<Metric> {
 fn every_metric_is_documented_and_every_documented_one_exists() {
     let farm = Farm::new();
     farm.change(|status| status.template_age_micros = Some(1));
+    *farm.nodes.lock().expect("no test panics with it") = vec![bitcoind(NodeHealth::Ready)];
     let (_, text) = get(serving(Arc::new(farm)), "/metrics");
     let page = include_str!("../../../docs/metrics.md");
     let (exported, documented) = (exported(&text), documented(page));
