@@ -57,6 +57,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    antminer_rwglr_mines: "antminer-rwglr.txt",
     antminer_s9_mines: "antminer-bmminer.txt",
     antminer_s19_mines: "antminer-s19.txt",
     antminer_s21_mines: "antminer-s21.txt",
