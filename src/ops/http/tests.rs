@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{LaneStatus, ListError};
-use farm::blocks::RetryPolicy;
+use farm::blocks::{
+    BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, RetryPolicy, SubmitResult,
+};
 use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
 use farm::jobs::JobSettings;
@@ -60,6 +62,8 @@ impl Farm {
         status.work = WorkState::Current;
         status.outage = None;
         status.block_counts.accepted = 3;
+        status.block_first_byte_micros = Some(1_500);
+        status.blocks.push(found_block());
         let counters: [Arc<Counters>; 2] = Default::default();
         counters.iter().for_each(|shard| shard.heartbeat_us.set(NOW.as_micros()));
         let row = |connection| {
@@ -138,6 +142,26 @@ impl View for Farm {
 
     fn log_lost(&self) -> u64 {
         9
+    }
+}
+
+/// A block that one node has taken and the other has not answered for.
+fn found_block() -> BlockRecord {
+    let worker = "farm.a".into();
+    let said = |answer| NodeRecord { attempts: 1, answer: Some(answer), answered: Some(NOW) };
+    let silence = SubmitResult::Unknown("the node did not answer in time".into());
+    BlockRecord {
+        id: 1,
+        facts: Arc::new(BlockFacts { hash: pow::Hash256([0xab; 32]), height: 9, worker }),
+        job_number: Some(4),
+        found: Tick(98_000_000),
+        late: false,
+        restored: false,
+        first_byte: Some(Tick(98_001_500)),
+        journaled: Journaled::Durable,
+        sent_first: false,
+        outcome: Outcome::Accepted,
+        nodes: vec![said(SubmitResult::Accepted), said(silence)],
     }
 }
 
@@ -487,6 +511,22 @@ fn status_and_page_show_the_farm_and_other_paths_are_refused() {
     assert_eq!(code, 200);
     assert!(page.contains("127.0.0.1:3333") && page.contains("/metrics"), "{page}");
     assert_eq!(json(address, "/api/v2").0, 404);
+}
+
+#[test]
+fn blocks_are_shown_with_what_every_node_said() {
+    let address = serving(Arc::new(Farm::new()));
+    let (code, body) = json(address, "/api/v1/blocks");
+    assert_eq!(code, 200);
+    let block = &body["blocks"][0];
+    assert_eq!((&block["height"], &block["worker"]), (&9.into(), &"farm.a".into()));
+    assert_eq!((&block["outcome"], &block["journal"]), (&"accepted".into(), &"durable".into()));
+    assert_eq!((&block["first_byte_us"], &block["age_seconds"]), (&1_500.into(), &2.0.into()));
+    assert_eq!(block["hash"], "ab".repeat(32));
+    let (taken, silent) = (&block["nodes"][0], &block["nodes"][1]);
+    assert_eq!((&taken["node"], &taken["answer"]), (&"0".into(), &"accepted".into()));
+    assert_eq!((&silent["node"], &silent["answer"]), (&"1".into(), &"no_answer".into()));
+    assert_eq!(silent["reason"], "the node did not answer in time");
 }
 
 #[test]

@@ -10,6 +10,8 @@
 mod book;
 mod record;
 pub(crate) mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
