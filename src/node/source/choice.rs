@@ -33,6 +33,8 @@ use crate::link::WorkHealth;
 use crate::payout::Network;
 use crate::rpc::{TipHeader, coinbase_only};
 
+/// How long, after the start, a node waits for those before it that were not heard yet.
+pub const START_PATIENCE: Duration = Duration::from_secs(1);
 /// How long another node may be ahead before it becomes the source. A block is at all nodes of
 /// one farm within a second or two; a node that lacks it for longer has lost its peers.
 pub const BEHIND_PATIENCE: Duration = Duration::from_secs(10);
@@ -346,7 +348,10 @@ impl Choice {
     /// Of those that are ready the highest, and of equals the first.
     fn first_ready(&self) -> Option<usize> {
         let ready = self.seats.iter().enumerate().filter(|(_, seat)| seat.is_ready());
-        ready.rev().max_by_key(|(_, seat)| seat.height()).map(|(node, _)| node)
+        let (found, _) = ready.rev().max_by_key(|(_, seat)| seat.height())?;
+        let unheard = |seat: &Seat| seat.health == NodeHealth::Connecting;
+        let begins = self.source.is_none() && self.now < START_PATIENCE;
+        (!begins || !self.seats[..found].iter().any(unheard)).then_some(found)
     }
 
     /// A node that has been higher for a while than the source was ever. What the source was and

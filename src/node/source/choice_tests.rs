@@ -31,7 +31,7 @@ impl World {
         let mut world = World {
             choice: Choice::new(network, nodes),
             network,
-            now: Duration::ZERO,
+            now: START_PATIENCE,
             published: Vec::new(),
             works: Vec::new(),
             notes: Vec::new(),
@@ -350,6 +350,27 @@ fn between_sources_of_equal_height_the_first_stays() {
     // The tie is broken.
     world.tip(MAIN, 'c', HEIGHT + 1);
     assert_eq!((world.choice.source(), world.news()), (Some(MAIN), vec![('c', false)]));
+}
+
+#[test]
+fn at_the_start_the_preferred_node_has_a_moment() {
+    let start = |first_fails: bool| {
+        let mut world = World::new(2);
+        world.now = Duration::ZERO;
+        if first_fails {
+            world.fail(MAIN, unreachable());
+        }
+        world.full(BACKUP, 'b', HEIGHT);
+        world
+    };
+    let mut world = start(false);
+    assert_eq!(world.news(), []);
+    world.full(MAIN, 'a', HEIGHT);
+    assert_eq!(world.news(), [('a', true)]);
+    let mut world = start(false);
+    world.pass(START_PATIENCE);
+    assert_eq!(world.news(), [('b', true)]);
+    assert_eq!(start(true).news(), [('b', true)], "it is known to be down");
 }
 
 #[test]

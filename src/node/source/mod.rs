@@ -52,7 +52,7 @@ use post::{Clock, NEWS_MAX, News, Post, SharedBell, Voice, What};
 use tip_thread::TipThread;
 
 /// How often the choice is told the time, and the engine looked after.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 
 /// One bitcoind.
 #[derive(Clone, Debug)]

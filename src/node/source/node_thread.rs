@@ -368,12 +368,18 @@ fn pause_after(fault: &NodeFault, pause: Duration) -> Duration {
     }
 }
 
-/// Whether the node does not know the best chain yet. A regtest says so of itself as long as its
-/// tip is a day old, so there it counts only when there are headers without blocks, as in a
+/// Whether the node does not know the best chain yet. On the main chain it refuses templates by
+/// itself then, with the better reason where it has no peers. A regtest says so of itself as long
+/// as its tip is a day old, so there it counts only when there are headers without blocks, as in a
 /// download, or when it has come back lower than it was, as in a reindex.
 fn loads(network: Network, info: &ChainInfo, height_before: Option<u32>) -> bool {
     let lower = height_before.is_some_and(|before| info.blocks < before);
-    info.initial_download && (network != Network::Regtest || info.headers > info.blocks || lower)
+    info.initial_download
+        && match network {
+            Network::Main => false,
+            Network::Regtest => info.headers > info.blocks || lower,
+            Network::Test | Network::Testnet4 | Network::Signet => true,
+        }
 }
 
 /// Answers to a proposal that speak of the moment and not of the block.
@@ -438,8 +444,10 @@ mod tests {
             (Network::Regtest, info(true, 0, 0), Some(150), true),
             // Its operator took blocks back.
             (Network::Regtest, info(false, 140, 150), Some(150), false),
-            (Network::Main, info(true, 900_000, 900_000), None, true),
-            (Network::Main, info(false, 900_000, 900_001), Some(900_002), false),
+            (Network::Testnet4, info(true, 90_000, 90_000), None, true),
+            (Network::Testnet4, info(false, 90_000, 90_001), Some(90_002), false),
+            // It says so itself, or that it has no peers.
+            (Network::Main, info(true, 900_000, 900_000), None, false),
         ];
         for (network, info, before, wanted) in rows {
             assert_eq!(loads(network, &info, before), wanted, "{network} {info:?} {before:?}");
