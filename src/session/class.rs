@@ -2,11 +2,11 @@
 //!
 //! A name is a claim: it may choose between two harmless answers, and never decides who is trusted,
 //! limited or credited. What all firmware takes is answered alike to all and is not here. The
-//! session asks it at subscribe, the shard counts by it, and the farm holds its coinbase against it.
+//! session asks it at subscribe, the shard counts by it, the farm holds its coinbase against it.
 
 /// A family of firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(usize)]
+#[repr(u8)]
 pub enum Class {
     /// Stock Antminer (bmminer).
     Antminer,
@@ -77,12 +77,13 @@ impl Class {
 
     /// The class of what a miner calls itself at subscribe. The first name that fits decides.
     pub fn of(user_agent: Option<&str>) -> Class {
-        let agent = user_agent.unwrap_or_default().as_bytes();
-        let found = NAMES.iter().find(|(name, _)| match name {
-            Name::Begins(start) => begins(agent, start),
-            Name::Holds(part) => agent.windows(part.len()).any(|part_of| begins(part_of, part)),
-        });
-        found.map_or(Class::Unknown, |(_, class)| *class)
+        let agent = user_agent.unwrap_or_default();
+        let first = agent.bytes().next().unwrap_or_default().to_ascii_lowercase();
+        let found = names(first).iter().find(|(name, _)| begins(agent.as_bytes(), name));
+        match found {
+            Some((_, Class::Antminer)) if agent.contains(LUXMINER) => Class::LuxOs,
+            found => found.map_or(Class::Unknown, |(_, class)| *class),
+        }
     }
 
     /// A short name for logs and metrics, in snake case.
@@ -160,45 +161,48 @@ impl CoinbaseLimit {
     }
 }
 
-/// How a name is looked for; letters of either case.
-enum Name {
-    Begins(&'static str),
-    Holds(&'static str),
+/// LuxOS names the machine first, which is an Antminer, and itself behind it.
+const LUXMINER: &str = "|LUXminer";
+
+/// The names that begin with this letter, in the order in which they are looked for: what a longer
+/// name begins with stands behind it. By letter, because this runs for every miner that connects.
+const fn names(first: u8) -> &'static [(&'static str, Class)] {
+    match first {
+        b'a' => &[
+            // With the slash: of the S21 Pro and others nobody knows.
+            ("Antminer S21/", Class::AntminerS21),
+            ("Antminer", Class::Antminer),
+        ],
+        b'b' => &[
+            ("bosminer", Class::Braiins),
+            ("Braiins", Class::Braiins),
+            ("bmminer", Class::Antminer),
+            ("btminer", Class::Whatsminer),
+            ("bitaxe", Class::Bitaxe),
+            ("bfgminer", Class::Bfgminer),
+        ],
+        b'c' => &[("cgminer", Class::Cgminer), ("cpuminer", Class::Cpuminer)],
+        b'e' => &[("excavator", Class::NiceHash)],
+        b'h' => &[("HAN_SOLOminer", Class::Lottery)],
+        b'l' => &[("LUXminer", Class::LuxOs)],
+        b'm' => &[("MiningRigRentals", Class::MiningRigRentals)],
+        b'n' => &[
+            ("NiceHash", Class::NiceHash),
+            ("NerdNOS", Class::NerdNos),
+            ("NerdMiner", Class::Lottery),
+            ("NMMiner", Class::Lottery),
+            ("Nerd", Class::NerdAxe),
+        ],
+        b'p' => &[("PowerPlay-BM", Class::Epic)],
+        b'v' => &[("vnish", Class::Vnish)],
+        b'w' => &[("whatsminer", Class::Whatsminer)],
+        b'x' => &[("xminer-1.", Class::Vnish)],
+        _ => &[],
+    }
 }
 
-/// In the order in which they are looked for: what a longer name begins with stands behind it.
-const NAMES: [(Name, Class); 24] = [
-    (Name::Holds("bosminer"), Class::Braiins),
-    (Name::Begins("Braiins"), Class::Braiins),
-    // It stands behind the name of the machine, which is an Antminer's.
-    (Name::Holds("|LUXminer"), Class::LuxOs),
-    (Name::Begins("MiningRigRentals"), Class::MiningRigRentals),
-    (Name::Begins("NiceHash"), Class::NiceHash),
-    (Name::Begins("excavator"), Class::NiceHash),
-    // With the slash: of the S21 Pro and others nobody knows.
-    (Name::Begins("Antminer S21/"), Class::AntminerS21),
-    (Name::Begins("Antminer"), Class::Antminer),
-    (Name::Begins("bmminer"), Class::Antminer),
-    (Name::Begins("btminer"), Class::Whatsminer),
-    (Name::Begins("whatsminer"), Class::Whatsminer),
-    (Name::Begins("LUXminer"), Class::LuxOs),
-    (Name::Begins("vnish"), Class::Vnish),
-    (Name::Begins("xminer-1."), Class::Vnish),
-    (Name::Begins("PowerPlay-BM"), Class::Epic),
-    (Name::Begins("bitaxe"), Class::Bitaxe),
-    (Name::Begins("NerdNOS"), Class::NerdNos),
-    (Name::Begins("NerdMiner"), Class::Lottery),
-    (Name::Begins("HAN_SOLOminer"), Class::Lottery),
-    (Name::Begins("NMMiner"), Class::Lottery),
-    (Name::Begins("Nerd"), Class::NerdAxe),
-    (Name::Begins("cgminer"), Class::Cgminer),
-    (Name::Begins("bfgminer"), Class::Bfgminer),
-    (Name::Begins("cpuminer"), Class::Cpuminer),
-];
-
 fn begins(text: &[u8], start: &str) -> bool {
-    let front = text.get(..start.len());
-    front.is_some_and(|front| front.eq_ignore_ascii_case(start.as_bytes()))
+    text.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start.as_bytes()))
 }
 
 #[cfg(test)]
@@ -216,11 +220,16 @@ mod tests {
 
     #[test]
     fn every_name_can_be_reached() {
-        for (name, class) in &NAMES {
-            let (Name::Begins(text) | Name::Holds(text)) = name;
-            assert_eq!(Class::of(Some(text)), *class, "{text}");
-            assert_eq!(Class::of(Some(&text.to_uppercase())), *class, "{text}");
+        for letter in 0..=u8::MAX {
+            for (name, class) in names(letter) {
+                assert_eq!(name.as_bytes()[0].to_ascii_lowercase(), letter, "{name}");
+                assert_eq!(Class::of(Some(name)), *class, "{name}");
+                assert_eq!(Class::of(Some(&name.to_uppercase())), *class, "{name}");
+            }
         }
+        let named: Vec<_> = (0..=u8::MAX).flat_map(names).map(|(_, class)| *class).collect();
+        let unnamed = Class::ALL.into_iter().filter(|class| !named.contains(class));
+        assert_eq!(unnamed.collect::<Vec<_>>(), [Class::Unknown]);
     }
 
     #[test]

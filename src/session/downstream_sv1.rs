@@ -24,6 +24,7 @@ mod submit;
 pub use answers::REPLIES_QUEUED_MAX;
 pub use handshake::{NAME_BYTES_MAX, NAMES_MAX, USER_AGENT_BYTES_MAX};
 
+use crate::class::Class;
 use crate::contract::{
     Close, Command, Event, FoundShare, Input, LimitReached, NotSv1, Output, Policy, Prefix,
     Question, SessionId, ShareEvent, ShareToCheck, Tick,
@@ -72,6 +73,8 @@ pub struct DownstreamSv1 {
     splitter: Splitter,
     subscription: Subscription,
     user_agent: Option<Box<str>>,
+    /// The family of firmware that the user agent names.
+    class: Class,
     /// Authorized worker names; ≤ `NAMES_MAX`.
     names: Vec<Box<str>>,
     suggested: Option<Difficulty>,
@@ -121,6 +124,7 @@ impl DownstreamSv1 {
             splitter: Splitter::new(),
             subscription: Subscription::None,
             user_agent: None,
+            class: Class::Unknown,
             names: Vec::new(),
             suggested: None,
             early: EarlyHints::default(),
@@ -202,6 +206,11 @@ impl DownstreamSv1 {
     /// The firmware's name for itself, cut at [`USER_AGENT_BYTES_MAX`]. Never to be trusted.
     pub fn user_agent(&self) -> Option<&str> {
         self.user_agent.as_deref()
+    }
+
+    /// The family of firmware that the miner says it is. Never to be trusted.
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// The authorized worker names, in the order in which they came.

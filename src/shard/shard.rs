@@ -12,8 +12,8 @@ use farm::ledger::{ShardWorkers, WorkerId};
 use farm::messages::{FoundBlock, MinerState};
 use pow::{Hash256, Kernel};
 use session::{
-    Class, Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question,
-    Refusal, Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
+    Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question, Refusal,
+    Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
     ShareToCheck, Shared, Tick,
 };
 
@@ -401,8 +401,9 @@ impl<R: Ring> Shard<R> {
     fn note_subscribed(&mut self, slot: u32) {
         let place = self.slots.at_mut(slot);
         place.state = MinerState::Subscribed;
-        let class = Class::of(place.session.as_ref().and_then(|session| session.user_agent()));
-        self.counters.subscribed[class as usize].add(1);
+        if let Some(session) = &place.session {
+            self.counters.subscribed[session.class() as usize].add(1);
+        }
     }
 
     fn note_name(&mut self, slot: u32, worker: u8) {

@@ -25,10 +25,14 @@ impl DownstreamSv1 {
     /// The session that the miner wants to resume is ignored: the answer names a new one, which is
     /// what firmware expects of a server that restarted.
     pub(super) fn subscribe(&mut self, shared: &Shared, id: Id<'_>, subscribe: &Subscribe<'_>) {
+        if self.user_agent.is_none() {
+            let agent = subscribe.user_agent.as_deref().map(printable_start);
+            self.user_agent = agent.filter(|agent| !agent.is_empty());
+            self.class = Class::of(self.user_agent.as_deref());
+        }
         // It would refuse us for it, and say less clearly why.
-        let class = Class::of(subscribe.user_agent.as_deref());
         let size = shared.settings().extranonce2_size;
-        if class == Class::NiceHash && size < class.extranonce2_size_min() {
+        if self.class == Class::NiceHash && size < self.class.extranonce2_size_min() {
             let text = "an extranonce2 of 4 bytes is needed for NiceHash";
             return self.answer(id, Answer::Error(ErrorCode::Other, text));
         }
@@ -40,10 +44,6 @@ impl DownstreamSv1 {
             Subscription::Wanted | Subscription::ExpectGrant => Answer::ExpectGrant,
             Subscription::Granted(..) => Answer::Subscribed,
         };
-        if self.user_agent.is_none() {
-            let agent = subscribe.user_agent.as_deref().map(printable_start);
-            self.user_agent = agent.filter(|agent| !agent.is_empty());
-        }
         self.answer(id, answer);
         self.answer_early_hints();
     }
@@ -54,7 +54,7 @@ impl DownstreamSv1 {
         }
         self.subscription = Subscription::Granted(prefix, session);
         self.answers.grant();
-        if Class::of(self.user_agent.as_deref()).awaits_difficulty() {
+        if self.class.awaits_difficulty() {
             self.announcements.await_difficulty();
         }
         self.notices.push_back(Notice::Subscribed);
@@ -168,13 +168,13 @@ const AGREED: Answer = Answer::True;
 const UNKNOWN: Answer = Answer::Error(ErrorCode::MethodNotFound, "Method not found");
 
 fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.trim().is_empty() {
+    if name.is_empty() {
         Err("worker name is empty")
     } else if name.len() > NAME_BYTES_MAX {
         Err("worker name is too long")
     } else if name.chars().any(char::is_control) {
         Err("worker name has control characters")
-    } else if name.trim() != name {
+    } else if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
         Err("worker name has blanks around it")
     } else {
         Ok(())

@@ -248,7 +248,7 @@ fn a14_names_with_blanks_around_or_control_characters_are_refused() {
         (r"\tw", "worker name has control characters"),
         (r"w\u0000", "worker name has control characters"),
         ("w\u{7f}", "worker name has control characters"),
-        (r" \n", "worker name is empty"),
+        ("", "worker name is empty"),
     ] {
         let mut pair = subscribed("x");
         assert_eq!(pair.ask(&authorize(3, name)), [refused(3, 24, text)], "{name:?}");
