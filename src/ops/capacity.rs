@@ -45,7 +45,7 @@ fn prefixes() -> u64 {
 /// How fast one miner may be before it repeats itself within one second of `ntime`.
 fn pace(rolled: usize) -> String {
     /// Beyond any machine that will be built: no bound worth a word.
-    const BITS_MAX: u32 = 90;
+    const BITS_MAX: u32 = 72;
     let bits = HEADER_BITS + 8 * rolled as u32;
     match bits {
         BITS_MAX.. => "each may be as fast as it likes".to_owned(),
