@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -18,8 +18,11 @@ const PAYOUT: &str = "[payout]\naddress = \"bcrt1q6rhpng9evdsfnn833a4f4vej0asu6d
 #[test]
 fn every_broken_file_is_refused_with_line_fault_and_remedy() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
-    let files: Vec<PathBuf> =
-        fs::read_dir(folder).expect("it is in the tree").flatten().map(|file| file.path()).collect();
+    let files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("it is in the tree")
+        .flatten()
+        .map(|file| file.path())
+        .collect();
     assert!(files.len() >= BROKEN_MIN, "{} files", files.len());
     for file in files {
         let text = fs::read_to_string(&file).expect("text");
@@ -47,8 +50,8 @@ fn a_good_file_is_0_and_shows_what_it_allows() {
     let output = check(&home, &home.config("[payout]\nsignature = \"/farm-7/\"\n"), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
     let said = String::from_utf8(output.stdout).expect("text");
-    let script = "coinbase script: height 5 + tip 2 + extranonce1 4 + extranonce2 4 + signature 8 = \
-                  23 of 100 bytes";
+    let script = "coinbase script: height 5 + tip 2 + extranonce1 4 + extranonce2 4 + \
+                  signature 8 = 23 of 100 bytes";
     assert!(said.contains(script), "{said}");
     assert!(said.contains("own blocks       8           4           4 4294967295"), "{said}");
     assert!(said.lines().last().is_some_and(|last| last.starts_with("good: ")), "{said}");
@@ -103,12 +106,16 @@ fn a_node_that_refuses_the_password_is_69_and_says_so() {
             // Whatever was asked; a peer that has gone needs no answer.
             let _ = stream.read(&mut request);
             let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+            // A close before all was read would be a reset, which may overtake the answer.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
     let text = with_node(&home, address, "user = \"me\"\npassword = \"hunter2\"");
     let output = check(&home, &text, &["--peers"]);
     assert_eq!(output.status.code(), Some(69), "{}", errors(&output));
-    let wanted = format!("farm.toml:10:12: {address}: the node refuses our credentials (HTTP 401);");
+    let wanted =
+        format!("farm.toml:10:12: {address}: the node refuses our credentials (HTTP 401);");
     assert!(errors(&output).contains(&wanted), "{}", errors(&output));
     assert!(!errors(&output).contains("hunter2"), "{}", errors(&output));
 }
