@@ -8,9 +8,10 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use pow::{Kernel, Template};
-use session::{Job, Tick};
+use session::{Job, SessionId, Tick};
 
 use crate::blocks::{
     BlockDesk, Journaled, RestoredBlock, RetryPolicy, SettledBlock, SubmitBlock, SubmitResult,
@@ -18,8 +19,9 @@ use crate::blocks::{
 use crate::extranonce::{Horizon, PrefixRange, ShardIndex, Space, SpaceError};
 use crate::jobs::{JobError, JobMaker, JobSettings, OUTBOX_MESSAGES_MAX, Outbox};
 use crate::ledger::{Ledger, Report, WorkerStatus};
-use crate::messages::{FromShard, MinerRow, ToShard};
+use crate::messages::{FromShard, MinerRow, ParkedSession, ToShard};
 use crate::outage::{NoWork, Outage, RELEASED_PER_SECOND_MAX, Turn, WorkHealth};
+use crate::resume::Directory;
 use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
 
 /// Without a template for this long the status says that the source is silent, in µs. Nodes send
@@ -34,6 +36,14 @@ pub const MINER_QUERIES_MAX: usize = 4;
 const RECYCLED_WAITING_MAX: usize = 8;
 
 const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX);
+
+/// Sessions on their way to a shard find a place only where fewer messages wait: what waits for a
+/// shard that takes nothing is not worth more than the rest. Who hears nothing begins a new session.
+const RESUMES_WAITING_MAX: usize = 16;
+
+const _: () = assert!(
+    RESUMES_WAITING_MAX + RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX
+);
 
 /// What the coordinator is told.
 #[derive(Debug)]
@@ -151,6 +161,7 @@ pub struct Coordinator {
     outage: Outage,
     space: Space,
     lease_faults: u64,
+    sessions: Directory,
     ledger: Ledger,
     desk: BlockDesk,
     shards: BTreeMap<ShardIndex, Seat>,
@@ -194,6 +205,7 @@ impl Coordinator {
             template_silence_micros: settings.template_silence_micros,
             outage: Outage::new(settings.no_work, now),
             lease_faults: 0,
+            sessions: Directory::default(),
             ledger: Ledger::new(now),
             desk: BlockDesk::new(settings.nodes, settings.retry),
             shards: BTreeMap::new(),
@@ -326,6 +338,8 @@ impl Coordinator {
             FromShard::Report(report) => self.apply(shard, report),
             FromShard::WantLease { prefixes } => self.lease(shard, prefixes),
             FromShard::Returned(ranges) => self.take_back(shard, &ranges),
+            FromShard::WantParked { id, peer } => self.want_parked(shard, id, peer),
+            FromShard::Parked { asker, id, parked } => self.hand_over(shard, asker, id, parked),
             FromShard::Miners { query, rows, done } => self.miners(shard, query, rows, done),
             FromShard::Drained => {
                 self.space.shard_died(shard, self.horizon.live(), self.now);
@@ -375,6 +389,54 @@ impl Coordinator {
         }
     }
 
+    /// A miner of `asker` names a session that is not there.
+    fn want_parked(&mut self, asker: ShardIndex, id: SessionId, peer: IpAddr) {
+        let holder = self.sessions.shard_of(id);
+        let seat = self.shards.get_mut(&holder).filter(|seat| holder != asker && !seat.drained);
+        let asked = seat.is_some_and(|seat| seat.offer(ToShard::GiveParked { asker, id, peer }));
+        if !asked {
+            self.answer_resume(asker, id, None);
+        }
+    }
+
+    /// A session leaves the shard `from`, and its prefix with it. If nobody is there to take it any
+    /// more, the prefix rests.
+    fn hand_over(
+        &mut self,
+        from: ShardIndex,
+        asker: ShardIndex,
+        id: SessionId,
+        parked: Option<Box<ParkedSession>>,
+    ) {
+        let prefix = parked.as_ref().map(|parked| parked.session.prefix());
+        if let Some(prefix) = prefix {
+            if !self.shards.contains_key(&from) {
+                // A dead shard's last words: its whole lease rests already.
+                return self.answer_resume(asker, id, None);
+            }
+            if self.space.transfer(from, asker, prefix).is_err() {
+                self.lease_faults += 1;
+                return self.answer_resume(asker, id, None);
+            }
+            self.sessions.moved(id, asker);
+        }
+        self.answer_resume(asker, id, parked);
+    }
+
+    fn answer_resume(
+        &mut self,
+        asker: ShardIndex,
+        id: SessionId,
+        parked: Option<Box<ParkedSession>>,
+    ) {
+        let prefix = parked.as_ref().map(|parked| parked.session.prefix());
+        let seat = self.shards.get_mut(&asker).filter(|seat| !seat.drained);
+        let answered = seat.is_some_and(|seat| seat.offer(ToShard::Resumed { id, parked }));
+        if let Some(prefix) = prefix.filter(|_| !answered) {
+            self.take_back(asker, &[PrefixRange::from(prefix)]);
+        }
+    }
+
     fn shard_started(&mut self, shard: ShardIndex) {
         if self.shards.contains_key(&shard) {
             self.shard_died(shard);
@@ -397,6 +459,7 @@ impl Coordinator {
     fn shard_died(&mut self, shard: ShardIndex) {
         self.shards.remove(&shard);
         self.space.shard_died(shard, self.horizon.live(), self.now);
+        self.sessions.shard_died(shard);
         self.ledger.shard_died(shard);
         self.leave_queries(shard);
         self.say_drained();
@@ -535,6 +598,11 @@ impl Seat {
     fn push(&mut self, message: ToShard) {
         let pushed = self.outbox.push(message);
         debug_assert!(pushed.is_ok());
+    }
+
+    /// For what is better lost than in the way. Whether it has found a place.
+    fn offer(&mut self, message: ToShard) -> bool {
+        self.outbox.len() < RESUMES_WAITING_MAX && self.outbox.push(message).is_ok()
     }
 }
 

@@ -111,6 +111,12 @@ impl PrefixRange {
     }
 }
 
+impl From<Prefix> for PrefixRange {
+    fn from(prefix: Prefix) -> PrefixRange {
+        PrefixRange { start: value_of(prefix), count: 1 }
+    }
+}
+
 /// What the coordinator grants to a shard: prefixes that no other shard has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -243,6 +249,23 @@ impl Space {
         Ok(())
     }
 
+    /// A miner takes its prefix along to another shard, without a rest: it stays the same miner's,
+    /// and everything that tells its shares apart goes with it. Refused when `from` does not hold it.
+    pub fn transfer(
+        &mut self,
+        from: ShardIndex,
+        to: ShardIndex,
+        prefix: Prefix,
+    ) -> Result<(), SpaceError> {
+        let range = PrefixRange::from(prefix);
+        let owned = self.leased.get_mut(&from).ok_or(SpaceError::NotLeased(range))?;
+        if !owned.remove(range) {
+            return Err(SpaceError::NotLeased(range));
+        }
+        self.leased.entry(to).or_default().insert(range);
+        Ok(())
+    }
+
     /// A shard is gone, with all that it knew about its prefixes: its whole lease rests.
     pub fn shard_died(&mut self, shard: ShardIndex, live: Option<LiveJobs>, now: Tick) {
         let owned = self.leased.remove(&shard).unwrap_or_default();
@@ -352,8 +375,31 @@ impl LeasePool {
 
     /// A miner has left: its prefix rests from `now` until the jobs of `live` are gone.
     pub fn give_back(&mut self, prefix: Prefix, live: Option<LiveJobs>, now: Tick) {
-        let range = PrefixRange { start: value_of(prefix), count: 1 };
-        self.resting.add(range, live, now);
+        self.learn_width(prefix);
+        self.resting.add(PrefixRange::from(prefix), live, now);
+    }
+
+    /// A prefix that came along with its miner may be here before any lease is.
+    fn learn_width(&mut self, prefix: Prefix) {
+        self.extranonce1_len = prefix.as_bytes().len() as u8;
+    }
+
+    /// A miner has left at `since`, was waited for, and is not expected any more. `newest_job` is
+    /// the newest that it was given. Its prefix has rested while it was waited for; it rests on
+    /// only if one of its jobs is still live.
+    pub fn give_back_parked(
+        &mut self,
+        prefix: Prefix,
+        newest_job: u32,
+        since: Tick,
+        (live, now): (Option<LiveJobs>, Tick),
+    ) {
+        if jobs_gone(Some(newest_job), live) && now.since(since) >= REST_MICROS_MIN {
+            self.learn_width(prefix);
+            self.add(PrefixRange::from(prefix));
+        } else {
+            self.give_back(prefix, live, now);
+        }
     }
 
     /// Time has passed or jobs have ended: what has rested enough can be taken again.
@@ -482,16 +528,20 @@ impl Resting {
     /// The oldest group, once it has rested enough.
     fn pop_over(&mut self, live: Option<LiveJobs>, now: Tick) -> Option<Ranges> {
         let first = self.groups.front()?;
-        let jobs_gone = match (first.newest_job, live) {
-            (Some(newest), Some(live)) => live.oldest > newest,
-            (None, _) | (_, None) => true,
-        };
-        if !jobs_gone || now < first.until {
+        if !jobs_gone(first.newest_job, live) || now < first.until {
             return None;
         }
         let values = self.groups.pop_front()?.values;
         self.count -= values.count();
         Some(values)
+    }
+}
+
+/// Whether no job up to `newest` can be credited any more.
+fn jobs_gone(newest: Option<u32>, live: Option<LiveJobs>) -> bool {
+    match (newest, live) {
+        (Some(newest), Some(live)) => live.oldest > newest,
+        (None, _) | (_, None) => true,
     }
 }
 

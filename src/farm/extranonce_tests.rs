@@ -28,6 +28,8 @@ enum Op {
     /// A storm of miners: until the shard is refused.
     Fill(u16),
     GiveBack(u16, usize),
+    /// A miner takes its prefix along from one shard to another.
+    Move(u16, u16, usize),
     ReturnSurplus(u16),
     ReturnForeign(u16, u32, u32),
     Die(u16),
@@ -46,6 +48,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => shard.clone().prop_map(Op::Take),
         1 => shard.clone().prop_map(Op::Fill),
         6 => (shard.clone(), any::<usize>()).prop_map(|(shard, nth)| Op::GiveBack(shard, nth)),
+        4 => (shard.clone(), 0..SHARDS, any::<usize>())
+            .prop_map(|(from, to, nth)| Op::Move(from, to, nth)),
         2 => shard.clone().prop_map(Op::ReturnSurplus),
         1 => (shard.clone(), 0u32..300, 1u32..9)
             .prop_map(|(shard, start, count)| Op::ReturnForeign(shard, start, count)),
@@ -115,6 +119,7 @@ impl World {
                 }
             }
             Op::GiveBack(shard, nth) => self.give_back(shard, nth),
+            Op::Move(from, to, nth) => self.take_along(from, to, nth),
             Op::ReturnSurplus(shard) => self.return_surplus(shard),
             Op::ReturnForeign(shard, start, count) => self.return_foreign(shard, start, count),
             Op::Die(shard) => self.die(shard),
@@ -200,6 +205,28 @@ impl World {
         );
         self.places[value as usize] = Place::RestsAtShard(shard, job);
         self.rested_last.insert((Some(shard), job), self.now);
+    }
+
+    /// Only what the shard holds can leave it, and it is used at once where it arrives.
+    fn take_along(&mut self, from: u16, to: u16, nth: usize) {
+        let foreign = self.values(|place| match place {
+            Place::Free | Place::RestsAtFarm(_) => true,
+            Place::Idle(owner) | Place::Used(owner) | Place::RestsAtShard(owner, _) => {
+                owner != from && owner != SHARDS
+            }
+        });
+        if let Some(value) = foreign.get(nth % foreign.len().max(1)) {
+            let range = PrefixRange::new(*value, 1).expect("one value");
+            let moved = self.space.transfer(ShardIndex(from), ShardIndex(to), prefix_of(*value, 1));
+            assert_eq!(moved, Err(SpaceError::NotLeased(range)));
+        }
+        let used = self.values(|place| place == Place::Used(from));
+        if let Some(value) = used.get(nth % used.len().max(1)) {
+            let prefix = prefix_of(*value, 1);
+            let moved = self.space.transfer(ShardIndex(from), ShardIndex(to), prefix);
+            assert_eq!(moved, Ok(()));
+            self.places[*value as usize] = Place::Used(to);
+        }
     }
 
     fn return_surplus(&mut self, shard: u16) {
@@ -354,6 +381,28 @@ fn a_prefix_rests_until_its_jobs_are_gone_and_for_the_floor_besides() {
     assert_eq!(pool.take(), Err(NoPrefix::Asked), "the floor is not reached");
     pool.advance(horizon.live(), late);
     assert_eq!(pool.take(), Ok(prefix));
+}
+
+#[test]
+fn a_prefix_that_was_waited_for_has_rested_meanwhile_unless_its_jobs_live() {
+    let mut pool = LeasePool::with_lease(Tick(0), 1);
+    let range = PrefixRange::new(7, 1).expect("one value");
+    pool.granted(&Lease { ranges: vec![range], extranonce1_len: 4 });
+    let mut horizon = Horizon::default();
+    horizon.adopt(10, 1);
+    let prefix = pool.take().expect("the one");
+    let (since, late) = (Tick(5), Tick(5 + REST_MICROS_MIN));
+    for (oldest_tip, now, idle) in [(false, late, 0), (true, Tick(6), 0), (true, late, 1)] {
+        let mut horizon = horizon;
+        if oldest_tip {
+            horizon.adopt(11, 2);
+        }
+        pool.give_back_parked(prefix, 10, since, (horizon.live(), now));
+        assert_eq!((pool.idle(), pool.resting()), (idle, 1 - idle), "{oldest_tip} {now:?}");
+        horizon.adopt(12, 3);
+        pool.advance(horizon.live(), Tick(3 * REST_MICROS_MIN));
+        assert_eq!(pool.take(), Ok(prefix));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use session::{Job, Prefix, Tick};
+use session::{Job, Parked, Prefix, SessionId, Tick};
 
 pub use crate::blocks::FoundBlock;
 pub use crate::extranonce::{Lease, PrefixRange, ShardIndex, SpaceFull};
@@ -40,6 +40,23 @@ pub enum ToShard {
     },
     /// There is work again: take miners, and close nobody who is still here.
     Serve,
+    /// Another shard's miner wants this session; answered by [`FromShard::Parked`].
+    GiveParked {
+        /// Where the miner is now.
+        asker: ShardIndex,
+        /// The session.
+        id: SessionId,
+        /// The miner's source address.
+        peer: IpAddr,
+    },
+    /// The answer to [`FromShard::WantParked`].
+    Resumed {
+        /// The session that was asked for.
+        id: SessionId,
+        /// What is left of it; its prefix is leased to this shard now. `None` where nobody has it,
+        /// or not for that address.
+        parked: Option<Box<ParkedSession>>,
+    },
     /// Stop accepting, answer what was read, close all, then say [`FromShard::Drained`].
     Drain,
 }
@@ -58,6 +75,22 @@ pub enum FromShard {
     },
     /// Prefixes that this shard does not need; they rest at the coordinator.
     Returned(Vec<PrefixRange>),
+    /// A miner names a session that this shard does not know; answered by [`ToShard::Resumed`].
+    WantParked {
+        /// The session.
+        id: SessionId,
+        /// The miner's source address.
+        peer: IpAddr,
+    },
+    /// The answer to [`ToShard::GiveParked`].
+    Parked {
+        /// Who asked.
+        asker: ShardIndex,
+        /// The session that was asked for.
+        id: SessionId,
+        /// What is left of it, and with it its prefix: this shard has forgotten both.
+        parked: Option<Box<ParkedSession>>,
+    },
     /// Part of the answer to [`ToShard::ListMiners`].
     Miners {
         /// The number of the question.
@@ -69,6 +102,18 @@ pub enum FromShard {
     },
     /// Every connection is closed and everything was sent.
     Drained,
+}
+
+/// A session whose connection has ended, kept for the miner to come back to.
+#[derive(Debug)]
+pub struct ParkedSession {
+    /// The source address that had it, IPv4-mapped addresses as IPv4. The id travels in plain text,
+    /// so it is worth nothing from anywhere else.
+    pub peer: IpAddr,
+    /// When its connection ended.
+    pub since: Tick,
+    /// What a later connection may resume.
+    pub session: Parked,
 }
 
 /// Where a connection stands.

@@ -1,7 +1,9 @@
 //! What goes into a session and what comes out of it: the contract of the shard, the simulator and
 //! the fuzzers with every machine of this crate. Types only; no behaviour of a protocol.
 
+use crate::downstream_sv1::Parked;
 use crate::job::{JobIndex, JobRef, Rendering};
+use alloc::boxed::Box;
 use pow::{Difficulty, Hash256, Share};
 
 /// A moment: microseconds on one monotonic clock, whose zero means nothing.
@@ -42,9 +44,12 @@ pub enum Input<'a> {
     Policy(Policy),
     /// The moment named by [`Output::Wait`] came (or time simply passed).
     Timer,
-    /// The answer to [`Question::Prefix`]: the miner's own extranonce and its session id.
+    /// The answer to either question: the miner's own extranonce and its new session's id.
     Granted(Prefix, SessionId),
-    /// The other answer to [`Question::Prefix`].
+    /// The better answer to [`Question::Resume`]: what this miner's former connection left. The
+    /// machine takes it; lent, because an input that owns something costs each share its drop.
+    Resumed(&'a mut Option<Box<Parked>>),
+    /// The other answer to either question.
     Refused(Refusal),
     /// What the operator wants of this connection.
     Command(Command),
@@ -75,6 +80,9 @@ pub enum Output {
 pub enum Question {
     /// An extranonce prefix of its own; answered by [`Input::Granted`] or [`Input::Refused`].
     Prefix,
+    /// The session that the miner had before; answered by [`Input::Resumed`] or, where there is
+    /// none for it, as [`Question::Prefix`] is.
+    Resume(SessionId),
 }
 
 /// Why there is no extranonce prefix for a miner.
@@ -300,3 +308,13 @@ impl Prefix {
 /// Names a session across reconnects; 64 bits that nobody can guess. Sent as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// Reads an id as it is sent, hex of either case. `None` for all that was never an id of ours,
+    /// as firmware sends that kept another pool's, or half of one.
+    pub fn parse(text: &str) -> Option<SessionId> {
+        // `u64::from_str_radix` alone would take a sign.
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u64::from_str_radix(text, 16).ok().map(SessionId))?
+    }
+}

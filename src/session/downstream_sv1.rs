@@ -18,11 +18,13 @@
 mod announcements;
 mod answers;
 mod handshake;
+mod park;
 mod rolling;
 mod submit;
 
 pub use answers::REPLIES_QUEUED_MAX;
 pub use handshake::{NAME_BYTES_MAX, NAMES_MAX, USER_AGENT_BYTES_MAX};
+pub use park::Parked;
 
 use crate::class::Class;
 use crate::contract::{
@@ -95,8 +97,8 @@ pub struct DownstreamSv1 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subscription {
     None,
-    /// Wanted by the miner, not yet asked of the host.
-    Wanted,
+    /// Wanted by the miner, perhaps as the session that it had, not yet asked of the host.
+    Wanted(Option<SessionId>),
     ExpectGrant,
     Granted(Prefix, SessionId),
 }
@@ -154,6 +156,9 @@ impl DownstreamSv1 {
                 self.announcements.want(shared.settings().bounded(wanted));
             }
             Input::Granted(prefix, session) => self.granted(prefix, session),
+            Input::Resumed(parked) => {
+                parked.take().into_iter().for_each(|parked| self.resumed(shared, *parked));
+            }
             Input::Refused(refusal) => self.refused(refusal),
             Input::Command(Command::Drain) => self.close_after_answers(Close::Drained),
             Input::Job(_) | Input::Timer => {}
@@ -166,9 +171,9 @@ impl DownstreamSv1 {
         if self.state == State::Closed {
             return Output::Wait(Tick::NEVER);
         }
-        if self.subscription == Subscription::Wanted {
+        if let Subscription::Wanted(session) = self.subscription {
             self.subscription = Subscription::ExpectGrant;
-            return Output::Ask(Question::Prefix);
+            return Output::Ask(session.map_or(Question::Prefix, Question::Resume));
         }
         if let Some((ticket, share)) = self.checks.ask_next() {
             return Output::Check(ticket, share);
@@ -292,7 +297,8 @@ impl DownstreamSv1 {
         for _ in 0..steps {
             self.fingerprints.turn_over();
         }
-        self.tip = shared.tip();
+        // Not back: a resumed session may know a tip that this shard has not heard of yet.
+        self.tip = self.tip.max(shared.tip());
     }
 
     fn receive(&mut self, shared: &Shared, bytes: &[u8]) {

@@ -32,7 +32,8 @@ pub use contract::{
     Question, Refusal, SessionId, ShareEvent, ShareOutcome, ShareToCheck, Tick, Ticket, Verdict,
 };
 pub use downstream_sv1::{
-    DownstreamSv1, NAME_BYTES_MAX, NAMES_MAX, REPLIES_QUEUED_MAX, State, USER_AGENT_BYTES_MAX,
+    DownstreamSv1, NAME_BYTES_MAX, NAMES_MAX, Parked, REPLIES_QUEUED_MAX, State,
+    USER_AGENT_BYTES_MAX,
 };
 pub use job::{Job, JobIndex, JobRef, RenderId, Rendering};
 pub use send_buf::{SEND_BYTES_MAX, SendBuf};

@@ -155,11 +155,13 @@ pub enum CloseReason {
     Drained,
     /// There is no work, so that the miner had better use its next pool.
     NoWork,
+    /// Its miner is back on another connection, which has taken up the session.
+    Resumed,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 18] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::Http,
@@ -178,6 +180,7 @@ impl CloseReason {
         CloseReason::Panicked,
         CloseReason::Drained,
         CloseReason::NoWork,
+        CloseReason::Resumed,
     ];
 
     /// The reason as a metric's label.
@@ -201,6 +204,7 @@ impl CloseReason {
             CloseReason::Panicked => "panicked",
             CloseReason::Drained => "drained",
             CloseReason::NoWork => "no_work",
+            CloseReason::Resumed => "resumed",
         }
     }
 
@@ -212,7 +216,7 @@ impl CloseReason {
             CloseReason::ProxyMissing | CloseReason::ProxyMalformed => "peer",
             CloseReason::NotStratum | CloseReason::Malformed => "peer",
             CloseReason::NotSubscribed | CloseReason::Handshake => "peer",
-            CloseReason::SlowReader => "peer",
+            CloseReason::SlowReader | CloseReason::Resumed => "peer",
             CloseReason::Limit | CloseReason::PerSource | CloseReason::NoPrefix => "limit",
             CloseReason::Panicked => "us",
             CloseReason::Drained => "shutdown",
@@ -286,6 +290,14 @@ pub struct Counters {
     pub rolling_lost: Counter,
     /// The newest peer that was closed for a line that is no message.
     pub malformed_peer: Peer,
+    /// Sessions that a later connection has taken up.
+    pub sessions_resumed: Counter,
+    /// Sessions that came from another shard, to be taken up here.
+    pub sessions_moved: Counter,
+    /// Connections that named a session and got a new one.
+    pub resumes_in_vain: Counter,
+    /// Gauge: sessions that are kept for their miners to come back.
+    pub sessions_parked: Counter,
     /// Gauge: connections that are not authorized yet.
     pub miners_setup: Counter,
     /// Gauge: connections that have work.

@@ -5,8 +5,9 @@
 //! to one connection), then its parts: `checks` (the batch that is hashed together), `send` (the
 //! one pending send), `fan_out` (how a job reaches everybody), `admission` (who may connect),
 //! `proxied` (who connects through a load balancer), `release` (how miners leave when there is no
-//! work), `deadlines`, `report` (what leaves for the coordinator), `slot` (the table). [`ring`],
-//! [`lane`] and [`guard`] are what a host brings; [`counters`] is what everybody may read.
+//! work), `resume` and `parked` (who comes back to what), `deadlines`, `report` (what leaves for the
+//! coordinator), `slot` (the table). [`ring`], [`lane`] and [`guard`] are what a host brings;
+//! [`counters`] is what everybody may read.
 //!
 //! Deliberately absent: io_uring, waiting, threads (`engine` hosts a shard), protocol (`session`
 //! has it), anything that crosses shards but the lane to the coordinator.
@@ -21,9 +22,11 @@ mod deadlines;
 mod fan_out;
 pub mod guard;
 pub mod lane;
+pub mod parked;
 mod proxied;
 mod release;
 mod report;
+pub mod resume;
 pub mod ring;
 mod send;
 mod shard;

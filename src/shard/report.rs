@@ -114,6 +114,8 @@ impl<R: Ring> Shard<R> {
                 }
                 ToShard::Release { per_second } => self.begin_release(per_second, now),
                 ToShard::Serve => self.end_release(),
+                ToShard::GiveParked { asker, id, peer } => self.resumes.asked_for(asker, id, peer),
+                ToShard::Resumed { id, parked } => self.session_came(id, parked),
                 ToShard::Drain => {
                     self.admission.drain();
                     self.draining.get_or_insert(Draining { since: now, cursor: 0 });
@@ -124,8 +126,10 @@ impl<R: Ring> Shard<R> {
 
     /// Sends what is due, most important first, until the lane is full.
     pub(crate) fn write_lane<L: Lane>(&mut self, now: Tick, lane: &mut L) {
+        self.let_parked_go(now);
         let sent = self.write_blocks(lane)
             && self.write_prefixes(now, lane)
+            && self.write_resumes(lane)
             && self.write_miners(lane)
             && self.write_report(now, lane)
             && self.write_drained(lane);
@@ -259,5 +263,6 @@ impl<R: Ring> Shard<R> {
         counters.miners_mining.set(mining);
         counters.miners_parked.set(self.miners_mining - mining);
         counters.miners_setup.set(open - self.miners_mining);
+        counters.sessions_parked.set(self.resumes.parked.level().0 as u64);
     }
 }

@@ -6,10 +6,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use farm::extranonce::{Horizon, LeasePool, NoPrefix};
+use farm::extranonce::{Horizon, LeasePool, NoPrefix, ShardIndex};
 use farm::jobs::Renderings;
 use farm::ledger::{ShardWorkers, WorkerId};
-use farm::messages::{FoundBlock, MinerState};
+use farm::messages::{FoundBlock, MinerState, ParkedSession};
+use farm::resume::session_id;
 use pow::{Hash256, Kernel};
 use session::{
     Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question, Refusal,
@@ -23,11 +24,13 @@ use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
 use crate::fan_out::FanOut;
 use crate::guard::{Guard, Panicked};
+use crate::parked::PARKED_BYTES_MAX;
 use crate::release::Releasing;
 use crate::report::Outgoing;
+use crate::resume::{RESUMES_WAITING_MAX, Resumes};
 use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
 use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
-use crate::slot::{Answers, Phase, Sending, Slots};
+use crate::slot::{Answers, Phase, Sending, Slot, Slots};
 
 const _: () = assert!(SHARE_OUTCOMES == ShareOutcome::ALL.len());
 
@@ -68,6 +71,8 @@ pub struct Shard<R: Ring> {
     pub(crate) rearm: Vec<ConnId>,
     /// Connections that wait for a prefix.
     pub(crate) asking: Vec<ConnId>,
+    /// Sessions by their ids, those that are parked among them.
+    pub(crate) resumes: Resumes,
     /// The ring has, or will at once have, more than this turn has taken.
     pub(crate) is_behind: bool,
     /// Turns in a row that have put off the sweep because of that.
@@ -115,6 +120,8 @@ impl<R: Ring> Shard<R> {
             ready: Vec::new(),
             rearm: Vec::new(),
             asking: Vec::new(),
+            // A whole shard may lose its connections at once.
+            resumes: Resumes::new(settings.admission.connections_max),
             is_behind: false,
             sweeps_postponed: 0,
             fan_out: FanOut::default(),
@@ -281,6 +288,7 @@ impl<R: Ring> Shard<R> {
                     self.slots.at_mut(slot).checks_open += 1;
                 }
                 Output::Ask(Question::Prefix) => self.ask(slot),
+                Output::Ask(Question::Resume(id)) => self.ask_for_session(slot, id, hands.now),
                 Output::Event(event) => self.note(slot, event, hands.now),
                 Output::Close(close) => {
                     // Without a drain it is the release that has told the session to end.
@@ -301,12 +309,20 @@ impl<R: Ring> Shard<R> {
 
     /// A connection wants a prefix. Each asks once, so that without those that have left there are
     /// never more than slots.
-    fn ask(&mut self, slot: u32) {
+    pub(crate) fn ask(&mut self, slot: u32) {
         if self.asking.len() >= self.slots.len() as usize {
             let slots = &mut self.slots;
             self.asking.retain(|conn| slots.named(*conn).is_some_and(|at| at.session.is_some()));
         }
         self.asking.push(self.slots.conn(slot));
+    }
+
+    /// A connection wants the session that its miner had before.
+    fn ask_for_session(&mut self, slot: u32, id: SessionId, now: Tick) {
+        if !self.resumes.ask(self.slots.conn(slot), id, now) {
+            self.counters.resumes_in_vain.add(1);
+            self.ask(slot);
+        }
     }
 
     /// A rendering as a chunk of its own if nothing stands before it, else as a copy.
@@ -470,6 +486,7 @@ impl<R: Ring> Shard<R> {
                     Ok(prefix) => self.grant(conn.slot, prefix, hands),
                     Err(NoPrefix::Asked) if self.draining.is_none() => break,
                     Err(NoPrefix::Asked) => self.refuse(conn.slot, Refusal::Draining, hands),
+                    Err(NoPrefix::Full(_)) if self.reclaim_prefix(hands.now) => continue,
                     Err(NoPrefix::Full(_)) => {
                         self.refuse(conn.slot, Refusal::ExtranonceExhausted, hands);
                     }
@@ -482,10 +499,17 @@ impl<R: Ring> Shard<R> {
 
     fn grant<G: Guard>(&mut self, slot: u32, prefix: Prefix, hands: &mut Hands<'_, R, G>) {
         self.sessions_made += 1;
-        let id = SessionId(self.keyed(b"session id"));
-        self.slots.at_mut(slot).prefix = Some(prefix);
+        let id = session_id(ShardIndex(self.settings.index), self.keyed(b"session id"));
+        self.hold(self.slots.conn(slot), prefix, id);
         self.handle(slot, Input::Granted(prefix, id), hands);
         self.make_ready(slot);
+    }
+
+    /// A connection has a prefix and a session now.
+    pub(crate) fn hold(&mut self, conn: ConnId, prefix: Prefix, id: SessionId) {
+        let place = self.slots.at_mut(conn.slot);
+        (place.prefix, place.session_id) = (Some(prefix), Some(id));
+        self.resumes.begins(id, conn);
     }
 
     fn refuse<G: Guard>(&mut self, slot: u32, refusal: Refusal, hands: &mut Hands<'_, R, G>) {
@@ -575,7 +599,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The session is over. What it has held goes back; what is in flight may still go out.
+    /// The session is over. It is parked where its miner may come back; else what it has held goes
+    /// back. What is in flight may still go out.
     fn end_session<G: Guard>(
         &mut self,
         slot: u32,
@@ -589,11 +614,21 @@ impl<R: Ring> Shard<R> {
         };
         assert_eq!(place.phase, Phase::Open);
         place.phase = Phase::Flushing;
-        if hands.guard.run(|| drop(session)).is_err() {
+        if let Some(id) = place.session_id.take() {
+            self.resumes.ends(id);
+        }
+        let may_return = may_return(reason) && self.draining.is_none();
+        let parked = hands.guard.run(|| if may_return { session.park() } else { None });
+        if parked.is_err() {
             self.counters.panics.add(1);
         }
-        if let Some(prefix) = place.prefix.take() {
-            self.leases.give_back(prefix, live, hands.now);
+        let (peer, since) = (place.peer.to_canonical(), hands.now);
+        match (place.prefix.take(), parked) {
+            (Some(_), Ok(Some(session))) => {
+                self.resumes.parked.put(Box::new(ParkedSession { peer, since, session }));
+            }
+            (Some(prefix), _) => self.leases.give_back(prefix, live, hands.now),
+            (None, _) => {}
         }
         for worker in core::mem::take(&mut place.workers) {
             self.workers.disconnected(worker);
@@ -666,22 +701,26 @@ impl<R: Ring> Shard<R> {
         let open = (0..self.slots.len()).filter(|slot| self.slots.at(*slot).session.is_some());
         open.map(|slot| {
             let place = self.slots.at(slot);
-            let (peer, state, prefix) = (place.peer, place.state, place.prefix);
-            Connection { conn: self.slots.conn(slot), peer, state, prefix }
+            let &Slot { peer, state, prefix, session_id, .. } = place;
+            Connection { conn: self.slots.conn(slot), peer, state, prefix, session_id }
         })
     }
 
     /// How full everything is that has a limit, each with its limit.
-    pub fn levels(&self) -> [Level; 5] {
+    pub fn levels(&self) -> [Level; 8] {
         let level = |name, held, limit| Level { name, held, limit };
         let connections_max = self.settings.admission.connections_max;
         let (blocks, blocks_max) = self.outgoing.blocks_held();
+        let (parked, parked_max) = self.resumes.parked.level();
         [
             level("connections", self.slots.used(), connections_max),
             level("sockets waiting", self.admission.waiting(), connections_max),
             level("connections that ask for a prefix", self.asking.len(), connections_max),
             level("blocks held", blocks, blocks_max),
             level("pooled buffers", self.buffers.len(), BUFFERS_POOLED_MAX),
+            level("parked sessions", parked, parked_max),
+            level("bytes of parked sessions", self.resumes.parked.bytes(), PARKED_BYTES_MAX),
+            level("connections that resume", self.resumes.waiting(), RESUMES_WAITING_MAX),
         ]
     }
 }
@@ -697,6 +736,8 @@ pub struct Connection {
     pub state: MinerState,
     /// Its extranonce1, once granted.
     pub prefix: Option<Prefix>,
+    /// Its session's id, once granted.
+    pub session_id: Option<SessionId>,
 }
 
 /// How full something is that has a limit.
@@ -708,6 +749,13 @@ pub struct Level {
     pub held: usize,
     /// How much it may hold.
     pub limit: usize,
+}
+
+/// Whether a miner whose connection ended so may have its session back. Who went over a limit or
+/// broke the protocol begins anew, and a session that panicked is not to be trusted.
+fn may_return(reason: CloseReason) -> bool {
+    use CloseReason::{NoWork, PeerClosed, PeerReset, Resumed, SlowReader};
+    matches!(reason, NoWork | PeerClosed | PeerReset | Resumed | SlowReader)
 }
 
 /// The counted reason of a session's own close.

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use farm::ledger::WorkerId;
 use farm::messages::MinerState;
-use session::{DownstreamSv1, Prefix, Tick};
+use session::{DownstreamSv1, Prefix, SessionId, Tick};
 use wire::proxy_protocol::ProxyReader;
 
 use crate::ring::{ConnId, GENERATION_BITS};
@@ -77,6 +77,7 @@ pub(crate) struct Slot {
     pub(crate) session: Option<Box<DownstreamSv1>>,
     pub(crate) state: MinerState,
     pub(crate) prefix: Option<Prefix>,
+    pub(crate) session_id: Option<SessionId>,
     /// The ledger's number of each name of the session, by the session's own index.
     pub(crate) workers: Vec<WorkerId>,
     pub(crate) sending: Option<Sending>,
@@ -124,6 +125,7 @@ impl Slots {
             session: Some(session),
             state: MinerState::Connected,
             prefix: None,
+            session_id: None,
             workers: Vec::new(),
             sending: None,
             answers: Answers::default(),

@@ -74,6 +74,7 @@ impl<R: Ring> Shard<R> {
         self.fan_out(&mut hands);
         let served = self.take_completions(&mut hands);
         self.answer(&mut hands);
+        self.resume(&mut hands);
         self.admit(&mut hands);
         self.sweep(&mut hands);
         self.drain_some(&mut hands);
@@ -306,6 +307,7 @@ impl<R: Ring> Shard<R> {
         let released = releasing.map_or(Tick::NEVER, Releasing::deadline);
         let swept = self.deadlines.next_sweep().min(self.outgoing.deadline(now)).min(released);
         let armed = self.admission.deadline().unwrap_or(Tick::NEVER);
+        let armed = armed.min(self.resumes.deadline(now));
         Turn {
             served,
             deadline: if busy { now } else { swept.min(armed) },

@@ -59,6 +59,8 @@ pub(super) struct Announcements {
     unheard: u8,
     /// The miner waits for the first difficulty before it goes on to mining.
     awaited: bool,
+    /// The first job of a connection that has resumed is still to be announced.
+    anew: bool,
     /// When anything was last announced.
     spoken_at: Tick,
     mask: Option<u32>,
@@ -75,6 +77,7 @@ impl Announcements {
             written_at: Tick::default(),
             unheard: 0,
             awaited: false,
+            anew: false,
             spoken_at: Tick::default(),
             mask: None,
             newest: None,
@@ -92,6 +95,30 @@ impl Announcements {
 
     pub(super) fn difficulty(&self) -> Difficulty {
         self.written.unwrap_or(self.wanted)
+    }
+
+    /// A new connection of the same miner: everything that it was given keeps its target, and it
+    /// is told its difficulty again with a new rendering. `fresh` is what this connection has had
+    /// before it resumed; firmware that does not ask for version rolling again keeps its mask.
+    pub(super) fn resume(&mut self, fresh: &Announcements, shared: &Shared) {
+        self.wanted = shared.settings().bounded(self.wanted);
+        self.written = None;
+        self.unheard = 0;
+        self.awaited = fresh.awaited;
+        self.anew = true;
+        if fresh.mask.is_some() {
+            self.grant_mask(fresh.mask);
+        }
+    }
+
+    /// The number of the newest job that the miner was given.
+    pub(super) fn newest_job(&self) -> Option<u32> {
+        self.newest.as_ref().map(|epoch| epoch.until.number)
+    }
+
+    /// Gives back room that a miner without a connection does not need.
+    pub(super) fn shrink(&mut self) {
+        self.older.shrink_to_fit();
     }
 
     pub(super) fn mask(&self) -> Option<u32> {
@@ -121,7 +148,12 @@ impl Announcements {
         let silence = self.spoken_at.plus_micros(shared.settings().keepalive_us);
         let step = if self.written == Some(self.wanted) { Tick::NEVER } else { self.step_at() };
         let Some(job) = shared.newest() else {
-            return if self.written.is_some() { silence } else { step };
+            return match self.written {
+                Some(_) => silence,
+                // It was given work on another shard, of which this one is yet to hear.
+                None if self.anew => Tick::NEVER,
+                None => step,
+            };
         };
         match &self.newest {
             // The same job again needs a second of its own, or its id would be used twice.
@@ -129,6 +161,8 @@ impl Announcements {
                 let fresh = shared.job(job.index).begin_of(epoch.until.second.saturating_add(1));
                 silence.min(step).max(fresh)
             }
+            // Only on another shard can there have been a later one.
+            Some(epoch) if epoch.until.number > job.number => Tick::NEVER,
             _ => Tick::default(),
         }
     }
@@ -145,7 +179,7 @@ impl Announcements {
             Some(epoch) => {
                 let new_tip = epoch.until.number < shared.clean_number();
                 let difficulty = if stepped { self.wanted } else { self.difficulty() };
-                (new_tip, new_tip || epoch.difficulty != difficulty)
+                (new_tip, new_tip || self.anew || epoch.difficulty != difficulty)
             }
         };
         let second = shared.job(job.index).second_at(now);
@@ -184,6 +218,7 @@ impl Announcements {
             Announcement::Work { job, rendering, .. } => {
                 let id = RenderId { number: job.number, second: rendering.second };
                 self.enter(id, shared);
+                self.anew = false;
                 self.unheard = self.unheard.saturating_sub(1);
                 stepped.then_some(self.wanted)
             }

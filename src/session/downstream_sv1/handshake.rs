@@ -22,8 +22,8 @@ pub const NAME_BYTES_MAX: usize = 191;
 pub const USER_AGENT_BYTES_MAX: usize = 128;
 
 impl DownstreamSv1 {
-    /// The session that the miner wants to resume is ignored: the answer names a new one, which is
-    /// what firmware expects of a server that restarted.
+    /// The session that the miner wants to resume is asked for once. What is no id of ours is
+    /// ignored: the answer then names a new one, as firmware expects of a server that restarted.
     pub(super) fn subscribe(&mut self, shared: &Shared, id: Id<'_>, subscribe: &Subscribe<'_>) {
         if self.user_agent.is_none() {
             let agent = subscribe.user_agent.as_deref().map(printable_start);
@@ -38,10 +38,11 @@ impl DownstreamSv1 {
         }
         let answer = match self.subscription {
             Subscription::None => {
-                self.subscription = Subscription::Wanted;
+                let former = subscribe.session_id.as_deref().and_then(SessionId::parse);
+                self.subscription = Subscription::Wanted(former);
                 Answer::ExpectGrant
             }
-            Subscription::Wanted | Subscription::ExpectGrant => Answer::ExpectGrant,
+            Subscription::Wanted(_) | Subscription::ExpectGrant => Answer::ExpectGrant,
             Subscription::Granted(..) => Answer::Subscribed,
         };
         self.answer(id, answer);

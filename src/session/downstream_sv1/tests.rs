@@ -6,12 +6,14 @@ mod closing;
 mod firmware;
 mod handshaking;
 mod properties;
+mod resuming;
 mod submitting;
 mod transcripts;
 
 use crate::{
-    Close, DownstreamSv1, Event, Input, Job, Output, Prefix, RenderId, Rendering, SendBuf,
-    SessionId, Settings, ShareEvent, ShareOutcome, ShareToCheck, Shared, Tick, Ticket, Verdict,
+    Close, DownstreamSv1, Event, Input, Job, Output, Prefix, Question, RenderId, Rendering,
+    SendBuf, SessionId, Settings, ShareEvent, ShareOutcome, ShareToCheck, Shared, Tick, Ticket,
+    Verdict,
 };
 use alloc::sync::Arc;
 use pow::{Difficulty, Extranonce, Hash256, Kernel, Share, Target, Work, WorkParts};
@@ -42,6 +44,8 @@ pub(super) struct Pair {
     pub(super) renderings: Vec<Rendering>,
     pub(super) checks: Vec<(Ticket, ShareToCheck)>,
     pub(super) asked: u32,
+    /// The newest question.
+    pub(super) question: Option<Question>,
     pub(super) closed: Option<Close>,
     pub(super) wait: Tick,
 }
@@ -67,6 +71,7 @@ impl Pair {
             renderings: Vec::new(),
             checks: Vec::new(),
             asked: 0,
+            question: None,
             closed: None,
             wait: Tick::NEVER,
         }
@@ -173,8 +178,9 @@ impl Pair {
                     }
                 }
                 Output::Check(ticket, share) => self.checks.push((ticket, share)),
-                Output::Ask(_) => {
+                Output::Ask(question) => {
                     self.asked += 1;
+                    self.question = Some(question);
                     if self.grants {
                         self.grant();
                     }

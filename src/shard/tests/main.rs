@@ -3,4 +3,5 @@
 mod allocations;
 mod behaviour;
 mod doors;
+mod resuming;
 mod world;

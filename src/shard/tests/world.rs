@@ -150,8 +150,8 @@ pub(crate) struct MemoryLane {
     pub(crate) to_shard: VecDeque<ToShard>,
     pub(crate) from_shard: VecDeque<FromShard>,
     pub(crate) room: usize,
-    /// Answers wishes for prefixes, as the coordinator does.
-    space: Space,
+    /// Answers wishes for prefixes, as the coordinator does, where there is none.
+    pub(crate) space: Option<Space>,
 }
 
 impl MemoryLane {
@@ -160,7 +160,7 @@ impl MemoryLane {
             to_shard: VecDeque::with_capacity(64),
             from_shard: VecDeque::with_capacity(64),
             room: usize::MAX,
-            space: Space::new(4).expect("four bytes are a width"),
+            space: Some(Space::new(4).expect("four bytes are a width")),
         }
     }
 
@@ -179,8 +179,10 @@ impl Lane for MemoryLane {
         if self.from_shard.len() >= self.room {
             return Err(message);
         }
-        if let FromShard::WantLease { prefixes } = message {
-            let lease = self.space.lease(ShardIndex(0), prefixes).expect("the space is large");
+        if let FromShard::WantLease { prefixes } = message
+            && let Some(space) = &mut self.space
+        {
+            let lease = space.lease(ShardIndex(0), prefixes).expect("the space is large");
             self.to_shard.push_back(ToShard::Lease(lease));
             return Ok(());
         }
@@ -215,7 +217,7 @@ pub(crate) const PROXY: &str = "172.16.0.9";
 /// Every hash meets it.
 pub(crate) const TRIVIAL: f64 = 1e-12;
 /// The easiest bits of the main network: no test finds a block by chance.
-const BITS: u32 = 0x1d00_ffff;
+pub(crate) const BITS: u32 = 0x1d00_ffff;
 const EXTRANONCE2_SIZE: u8 = 4;
 pub(crate) const SECOND: u64 = 1_000_000;
 
@@ -225,6 +227,16 @@ impl World {
     }
 
     pub(crate) fn with(slots: usize, allow: AllowList, per_source_max: usize) -> World {
+        World::numbered(0, slots, allow, per_source_max)
+    }
+
+    /// A world whose shard has this number.
+    pub(crate) fn numbered(
+        index: u16,
+        slots: usize,
+        allow: AllowList,
+        per_source_max: usize,
+    ) -> World {
         let kernel = Kernel::detect();
         let counters = Arc::new(Counters::default());
         let session = Settings {
@@ -237,27 +249,12 @@ impl World {
         let admission =
             AdmissionSettings { allow, proxy_from, connections_max: slots, per_source_max };
         let buffers_reserved = slots;
-        let settings = ShardSettings {
-            index: 0,
-            incarnation: 1,
-            seed: 7,
-            session,
-            admission,
-            buffers_reserved,
-        };
+        let settings =
+            ShardSettings { index, incarnation: 1, seed: 7, session, admission, buffers_reserved };
         let mut shard = Shard::new(settings, kernel, counters.clone());
         let mut ring = MemoryRing::new(slots);
         shard.start(&mut ring);
-        let jobs = JobSettings {
-            payout_script: vec![0x51],
-            signature: b"/test/".to_vec(),
-            group_prefix: Vec::new(),
-            extranonce1_size: 4,
-            extranonce2_size: EXTRANONCE2_SIZE,
-            version_mask: 0x1fff_e000,
-            first_number: 1,
-        };
-        let maker = JobMaker::new(jobs, kernel);
+        let maker = JobMaker::new(job_settings(), kernel);
         let now = Tick(SECOND);
         World { shard, ring, lane: MemoryLane::new(), counters, now, maker, tip: 0 }
     }
@@ -270,24 +267,7 @@ impl World {
 
     /// A job on the present tip, with these bits.
     pub(crate) fn job(&mut self, bits: u32) -> Arc<Job> {
-        let transactions: Vec<Arc<[u8]>> = vec![Arc::from([self.tip; 64].as_slice())];
-        let template = Template {
-            height: 100 + u32::from(self.tip),
-            prev_hash: Hash256([self.tip; 32]),
-            version: 0x2000_0000,
-            bits,
-            curtime: 1_800_000_000,
-            min_ntime: 1_799_990_000,
-            coinbase_value: 5_000_000_000 + self.now.as_micros(),
-            coinbase_version: 2,
-            coinbase_sequence: 0xffff_fffe,
-            coinbase_locktime: 0,
-            witness_commitment: None,
-            coinbase_aux: Vec::new(),
-            merkle_path: vec![Hash256([self.tip; 32]); 2],
-            transactions: transactions.into(),
-            weight: 256,
-        };
+        let template = template(self.tip, bits, self.now);
         let job = Arc::new(self.maker.make(&template, self.now).expect("the template is sound"));
         self.lane.to_shard.push_back(ToShard::Job(job.clone()));
         job
@@ -331,6 +311,40 @@ impl World {
             self.now = self.now.plus_micros(SECOND / 4).min(end);
             self.settle();
         }
+    }
+}
+
+pub(crate) fn job_settings() -> JobSettings {
+    JobSettings {
+        payout_script: vec![0x51],
+        signature: b"/test/".to_vec(),
+        group_prefix: Vec::new(),
+        extranonce1_size: 4,
+        extranonce2_size: EXTRANONCE2_SIZE,
+        version_mask: 0x1fff_e000,
+        first_number: 1,
+    }
+}
+
+/// A template on a tip, with these bits; another one at each moment.
+pub(crate) fn template(tip: u8, bits: u32, now: Tick) -> Template {
+    let transactions: Vec<Arc<[u8]>> = vec![Arc::from([tip; 64].as_slice())];
+    Template {
+        height: 100 + u32::from(tip),
+        prev_hash: Hash256([tip; 32]),
+        version: 0x2000_0000,
+        bits,
+        curtime: 1_800_000_000,
+        min_ntime: 1_799_990_000,
+        coinbase_value: 5_000_000_000 + now.as_micros(),
+        coinbase_version: 2,
+        coinbase_sequence: 0xffff_fffe,
+        coinbase_locktime: 0,
+        witness_commitment: None,
+        coinbase_aux: Vec::new(),
+        merkle_path: vec![Hash256([tip; 32]); 2],
+        transactions: transactions.into(),
+        weight: 256,
     }
 }
 
