@@ -35,6 +35,8 @@ pub enum Sabotage {
     ClockOfTheDate,
     /// Whoever reads nothing is sent to without end.
     EndlessSendBuffer,
+    /// Thieves come from the address of the miner whose session they name.
+    BorrowedAddress,
     /// A share is forgotten with a connection that is reset before the turn is over, as a shard
     /// once did.
     ForgottenWithReset,

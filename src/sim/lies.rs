@@ -33,6 +33,7 @@ impl World {
                 }
             }
             Sabotage::LostReply | Sabotage::CreditTwice | Sabotage::OldTip => {}
+            Sabotage::BorrowedAddress => {}
         }
     }
 

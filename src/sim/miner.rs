@@ -30,6 +30,8 @@ const FAR_AHEAD: u32 = 7_000 + 3_600;
 const LONG_AGO: u32 = 1_700_000_000;
 /// What was tried on earlier jobs and may be tried again.
 const TRIED_KEPT: usize = 64;
+/// Shares without a reply that a miner keeps over a cut, to send them again.
+const UNSENT_KEPT: usize = 32;
 const ID_CONFIGURE: u64 = 1;
 const ID_SUBSCRIBE: u64 = 2;
 const ID_AUTHORIZE: u64 = 3;
@@ -53,6 +55,8 @@ pub enum Role {
     DeafFlooder,
     /// Connects and says nothing.
     Mute,
+    /// Comes with the session id of another miner.
+    Thief,
 }
 
 /// What a submit was, to judge its reply.
@@ -66,6 +70,8 @@ pub enum Kind {
     Miss,
     /// A time that no block may have.
     Untimely,
+    /// A share that had no reply when its link ended, on the connection that resumed.
+    Resent,
 }
 
 /// A submit without a reply yet.
@@ -93,6 +99,8 @@ pub enum Note {
         /// The time that it tells.
         ntime: u32,
     },
+    /// It has its former session again.
+    Resumed,
     /// A share was credited.
     Credited(Submitted),
     /// A share was refused with this code.
@@ -118,6 +126,16 @@ struct Roll {
     bits: u32,
 }
 
+/// What a miner keeps of a connection that has ended.
+#[derive(Clone, Debug, Default)]
+struct Former {
+    session_id: String,
+    extranonce1: Vec<u8>,
+    tip: usize,
+    /// Shares without a reply, to be sent again if the session is the same.
+    unanswered: Vec<(String, Roll, Submitted)>,
+}
+
 /// One simulated miner.
 pub struct Miner {
     /// How it behaves.
@@ -140,6 +158,14 @@ pub struct Miner {
     /// It tries again what was good on an earlier job, should that job's tip return.
     retries: bool,
     tried: VecDeque<(Hash256, u32, Roll)>,
+    /// It names its session when it comes back, and sends again what had no reply.
+    resumes: bool,
+    session_id: Option<String>,
+    former: Option<Former>,
+    /// The session that it has named on this connection.
+    asked: Option<String>,
+    /// What the shares without a reply were, for a miner that resumes.
+    sent: BTreeMap<u64, (String, Roll)>,
     mask: u32,
     extranonce1: Option<Vec<u8>>,
     extranonce2_size: usize,
@@ -154,9 +180,11 @@ pub struct Miner {
 
 impl Miner {
     /// A miner that is not connected.
-    pub fn new(index: usize, role: Role, mut random: Random) -> Miner {
+    /// So many per mille of the honest ones name their session when they come back.
+    pub fn new(index: usize, role: Role, often_resumes: u64, mut random: Random) -> Miner {
         let [rolls_version, rolls_time, retries] =
             [500, 300, 300].map(|often| random.happens(often));
+        let resumes = random.happens(often_resumes) && role == Role::Honest;
         Miner {
             role,
             link: None,
@@ -171,6 +199,11 @@ impl Miner {
             rolls_time,
             retries,
             tried: VecDeque::new(),
+            resumes,
+            session_id: None,
+            former: None,
+            asked: None,
+            sent: BTreeMap::new(),
             mask: 0,
             extranonce1: None,
             extranonce2_size: 0,
@@ -183,10 +216,18 @@ impl Miner {
         }
     }
 
-    /// It is connected: what it says first.
-    pub fn connected(&mut self, link: (usize, LinkId)) -> Vec<u8> {
+    /// Its session's id, or that of the one it had last.
+    pub fn session_id(&self) -> Option<String> {
+        let former = self.former.as_ref().map(|former| former.session_id.clone());
+        self.session_id.clone().or(former)
+    }
+
+    /// It is connected: what it says first. A thief says what it has stolen.
+    pub fn connected(&mut self, link: (usize, LinkId), stolen: Option<String>) -> Vec<u8> {
         self.forget();
         self.link = Some(link);
+        let own = self.former.as_ref().map(|former| former.session_id.clone());
+        self.asked = stolen.or(own);
         let mut out = Vec::new();
         match self.role {
             Role::Mute => return out,
@@ -196,7 +237,7 @@ impl Miner {
         if self.rolls_version {
             client::configure(&mut out, ID_CONFIGURE, MASK, 2);
         }
-        client::subscribe(&mut out, ID_SUBSCRIBE, "sim/1", None);
+        client::subscribe(&mut out, ID_SUBSCRIBE, "sim/1", self.asked.as_deref());
         client::authorize(&mut out, ID_AUTHORIZE, &self.name, "x");
         out
     }
@@ -205,7 +246,32 @@ impl Miner {
     pub fn disconnected(&mut self) -> Vec<Submitted> {
         self.link = None;
         self.mining_since = None;
+        self.remember();
         std::mem::take(&mut self.outstanding).into_values().collect()
+    }
+
+    /// Keeps what a later connection needs to go on with this one's session.
+    fn remember(&mut self) {
+        let (Some(session_id), Some(extranonce1)) =
+            (self.session_id.take(), self.extranonce1.clone())
+        else {
+            return;
+        };
+        if !self.resumes {
+            return;
+        }
+        let good = |share: &Submitted| matches!(share.kind, Kind::Good | Kind::Resent);
+        let sent = std::mem::take(&mut self.sent).into_iter();
+        let unanswered = sent.filter_map(|(id, (job, roll))| {
+            let share = self.outstanding.get(&id).copied().filter(good)?;
+            Some((job, roll, Submitted { kind: Kind::Resent, ..share }))
+        });
+        let mut unanswered: Vec<_> = unanswered.collect();
+        // Those that were not even sent again stay for the next time.
+        let left = self.former.take().filter(|former| former.session_id == session_id);
+        unanswered.extend(left.into_iter().flat_map(|former| former.unanswered));
+        unanswered.truncate(UNSENT_KEPT);
+        self.former = Some(Former { session_id, extranonce1, tip: self.tip, unanswered });
     }
 
     fn forget(&mut self) {
@@ -213,6 +279,8 @@ impl Miner {
         self.next_id = ID_SHARES;
         self.mask = 0;
         self.extranonce1 = None;
+        self.session_id = None;
+        self.sent.clear();
         self.authorized = false;
         self.target = None;
         self.tip = 0;
@@ -283,21 +351,47 @@ impl Miner {
             ID_CONFIGURE => self.mask = granted_mask(result).unwrap_or(0),
             ID_SUBSCRIBE => match subscribed(result) {
                 Some(granted) => {
-                    self.extranonce1 = Some(granted.extranonce1);
                     self.extranonce2_size = granted.extranonce2_size;
+                    let session_id = granted.session_id.unwrap_or_default().into_owned();
+                    self.granted(session_id, granted.extranonce1, notes);
                 }
                 None => notes.push(Note::Wrong(format!("no subscription: {result}"))),
             },
             ID_AUTHORIZE => self.authorized = true,
-            id => match self.outstanding.remove(&id) {
+            id => match self.replied(id) {
                 Some(share) => notes.push(Note::Credited(share)),
                 None => notes.push(Note::Wrong(format!("a reply to nothing that was asked: {id}"))),
             },
         }
     }
 
+    /// What a miner has asked for, it may have only if it was its own, and then whole.
+    fn granted(&mut self, session_id: String, extranonce1: Vec<u8>, notes: &mut Vec<Note>) {
+        let is_same = self.asked.as_ref() == Some(&session_id);
+        if is_same && self.role == Role::Thief {
+            notes.push(Note::Wrong("was given the session of another".to_owned()));
+        }
+        match &mut self.former {
+            Some(former) if is_same => {
+                if former.extranonce1 != extranonce1 {
+                    notes.push(Note::Wrong("resumed with another extranonce".to_owned()));
+                }
+                self.tip = former.tip;
+                notes.push(Note::Resumed);
+            }
+            former => *former = None,
+        }
+        self.extranonce1 = Some(extranonce1);
+        self.session_id = Some(session_id);
+    }
+
+    fn replied(&mut self, id: u64) -> Option<Submitted> {
+        self.sent.remove(&id);
+        self.outstanding.remove(&id)
+    }
+
     fn refused(&mut self, id: u64, code: i64, notes: &mut Vec<Note>) {
-        match self.outstanding.remove(&id) {
+        match self.replied(id) {
             Some(share) => notes.push(Note::Refused(share, code)),
             None if self.role == Role::Honest => {
                 notes.push(Note::Wrong(format!("error {code} for request {id}")));
@@ -325,8 +419,11 @@ impl Miner {
         if self.mining_since.is_none() {
             return out;
         }
+        self.send_again(&mut out);
         match self.role {
-            Role::Honest | Role::DeafFlooder => self.find(kernel, Kind::Good, &mut out),
+            Role::Honest | Role::Thief | Role::DeafFlooder => {
+                self.find(kernel, Kind::Good, &mut out)
+            }
             Role::Guesser => {
                 let untimely = self.random.happens(300);
                 self.find(kernel, if untimely { Kind::Untimely } else { Kind::Miss }, &mut out);
@@ -345,6 +442,14 @@ impl Miner {
             Role::Babbler | Role::Mute => {}
         }
         out
+    }
+
+    /// Sends what had no reply when the former connection ended.
+    fn send_again(&mut self, out: &mut Vec<u8>) {
+        let Some(former) = &mut self.former else { return };
+        for (job, roll, share) in std::mem::take(&mut former.unanswered) {
+            self.send(&job, roll, share, out);
+        }
     }
 
     /// The shares in the bytes of the newest `mine`, each with the place of its end there.
@@ -431,30 +536,41 @@ impl Miner {
         self.tried.remove(place).map(|(_, _, roll)| roll)
     }
 
-    fn submit(&mut self, job: &Job, roll: Roll, submitted: Submitted, out: &mut Vec<u8>) {
-        let share = client::Submit {
+    /// Sends one share under the next id.
+    fn send(&mut self, job: &str, roll: Roll, submitted: Submitted, out: &mut Vec<u8>) {
+        client::submit(out, self.next_id, &self.spell(job, &roll));
+        self.outstanding.insert(self.next_id, submitted);
+        self.found.push((out.len() as u64, submitted));
+        if self.resumes {
+            self.sent.insert(self.next_id, (job.to_owned(), roll));
+        }
+        self.next_id += 1;
+    }
+
+    fn spell<'a>(&'a self, job: &'a str, roll: &'a Roll) -> client::Submit<'a> {
+        client::Submit {
             worker: &self.name,
-            job_id: &job.id,
+            job_id: job,
             extranonce2: &roll.extranonce2,
             ntime: roll.ntime,
             nonce: roll.nonce,
             version_bits: self.rolls_version.then_some(roll.bits),
-        };
+        }
+    }
+
+    fn submit(&mut self, job: &Job, roll: Roll, submitted: Submitted, out: &mut Vec<u8>) {
         let id = self.next_id;
-        self.next_id += 1;
-        client::submit(out, id, &share);
-        self.outstanding.insert(id, submitted);
-        self.found.push((out.len() as u64, submitted));
+        self.send(&job.id, roll.clone(), submitted, out);
         if self.role == Role::Duplicator {
             // The same share under the next id, to be sent later.
             let mut line = Vec::new();
-            client::submit(&mut line, self.next_id, &share);
+            client::submit(&mut line, self.next_id, &self.spell(&job.id, &roll));
             self.next_id += 1;
             self.last = Some((id, line, submitted));
         }
         if self.role == Role::DeafFlooder {
             for _ in 0..DEAF_FLOOD_SHARES {
-                client::submit(out, self.next_id, &share);
+                client::submit(out, self.next_id, &self.spell(&job.id, &roll));
                 let again = Submitted { kind: Kind::Again, ..submitted };
                 self.outstanding.insert(self.next_id, again);
                 self.next_id += 1;

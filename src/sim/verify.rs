@@ -20,7 +20,10 @@ impl World {
     fn verify_miners(&mut self) {
         let (job, tip) = (self.checker.newest_job(), self.node.tips.len() - 1);
         for (index, miner) in self.miners.iter().enumerate() {
-            let honest = matches!(miner.role, Role::Honest | Role::Duplicator | Role::Guesser);
+            let honest = !matches!(
+                miner.role,
+                Role::Babbler | Role::Flooder | Role::DeafFlooder | Role::Mute
+            );
             if !honest {
                 continue;
             }
@@ -45,8 +48,8 @@ impl World {
             self.hosts.iter().map(|host| host.counters.difficulty_accepted.value()).sum();
         let totals = self.coordinator.status().totals;
         let read = self.checker.credited();
-        if counted < read || counted > read + self.checker.lost {
-            let lost = self.checker.lost;
+        let lost = self.checker.lost.len() as u64;
+        if counted < read || counted > read + lost {
             let what = format!("shards credited {counted} shares, miners read {read}, lost {lost}");
             return self.checker.fail(what);
         }

@@ -47,6 +47,10 @@ pub struct Plan {
     pub power_cut_at: Option<u64>,
     /// When the node is down, if ever, and what its farm does about it.
     pub outage: Option<Outage>,
+    /// Per mille of honest miners that name their session when they come back.
+    pub resumes: u64,
+    /// How long a miner stays away that has lost its link, in virtual µs; 0 draws it each time.
+    pub away_us: u64,
     /// A lie, for a run that must fail.
     pub sabotage: Option<Sabotage>,
 }
@@ -74,6 +78,8 @@ impl Plan {
             share_us: 2 * SECOND,
             power_cut_at: None,
             outage: None,
+            resumes: 700,
+            away_us: 0,
             sabotage: None,
         }
     }
@@ -94,6 +100,12 @@ pub struct Summary {
     pub blocks: usize,
     /// Connections that were made.
     pub connections: u64,
+    /// Miners that had their session again on a new connection.
+    pub resumed: u64,
+    /// Shares that were sent again on such a connection and counted, once, now or before.
+    pub saved: u64,
+    /// Shares that were sent again and did not count.
+    pub spoilt: u64,
     /// Guarded calls that panicked.
     pub panics: u64,
     /// Shards that died and began anew.
@@ -235,7 +247,7 @@ impl World {
         let hosts = hosts.collect();
         let miners = (0..miners).map(|index| {
             let role = draw_role(&faults, &mut random);
-            Miner::new(index, role, random.fork())
+            Miner::new(index, role, plan.resumes, random.fork())
         });
         let miners = miners.collect();
         let settings = CoordinatorSettings {
@@ -369,6 +381,9 @@ impl World {
             refused: self.checker.refused,
             blocks: self.node.submitted.len(),
             connections: self.checker.connections,
+            resumed: self.checker.resumed,
+            saved: self.checker.saved,
+            spoilt: self.checker.spoilt,
             panics: self.checker.panics,
             deaths: self.checker.deaths,
             floods_cut: self.checker.floods_cut,

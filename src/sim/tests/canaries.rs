@@ -16,12 +16,15 @@ fn sabotaged(lie: Sabotage) -> Plan {
     let reorgs = if lie == Sabotage::TipWithoutNumber { 500 } else { 0 };
     let clock_us = if lie == Sabotage::ClockOfTheDate { 5 * SECOND } else { 0 };
     let hostile = if lie == Sabotage::EndlessSendBuffer { 500 } else { 0 };
+    // A life that is another's double even makes the same session ids, which is found out at once.
+    let resumes = if lie == Sabotage::SameLife { 0 } else { 700 };
     let faults = Faults { reset_us, death_us, reorgs, clock_us, hostile, ..Faults::none() };
     Plan {
         faults: Some(faults),
         miners: 12,
         shards: 2,
         storm_us: 40 * SECOND,
+        resumes,
         sabotage: Some(lie),
         ..Plan::of_seed(11)
     }
