@@ -1,6 +1,8 @@
 //! The whole engine with real sockets, the simulated node and miners that really hash: both hosts,
 //! several shards, with and without gathering.
 
+#[path = "engine/resuming.rs"]
+mod resuming;
 mod support;
 
 use std::collections::BTreeSet;

@@ -17,6 +17,8 @@ pub(crate) struct Miner {
     socket: BufReader<TcpStream>,
     name: String,
     pub(crate) extranonce1: Vec<u8>,
+    /// The id of its session.
+    pub(crate) session: String,
     extranonce2_size: usize,
     difficulty: f64,
     job: Option<Job>,
@@ -32,6 +34,13 @@ struct Job {
     ntime: u32,
 }
 
+/// A share that was found.
+pub(crate) struct Found {
+    job_id: String,
+    share: Share,
+    extranonce2: Vec<u8>,
+}
+
 /// What a server said to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -44,35 +53,50 @@ pub(crate) enum Answer {
 impl Miner {
     /// Connects and sends subscribe and authorize in one piece; has work when it returns.
     pub(crate) fn at_work(address: SocketAddr, name: &str) -> Miner {
-        Miner::at_work_behind(address, name, b"")
+        Miner::connected(address, name).with_work(None, b"")
     }
 
     /// The same, with the header of a load balancer in front.
     pub(crate) fn at_work_behind(address: SocketAddr, name: &str, header: &[u8]) -> Miner {
-        let mut miner = Miner::connected(address, name);
-        let mut hello = header.to_vec();
-        client::subscribe(&mut hello, 1, "test/1", None);
-        client::authorize(&mut hello, 2, name, "x");
+        Miner::connected(address, name).with_work(None, header)
+    }
+
+    /// The same over a connection that it has, naming a session that it had.
+    pub(crate) fn back_at_work(self, session: &str) -> Miner {
+        self.with_work(Some(session), b"")
+    }
+
+    fn with_work(mut self, session: Option<&str>, header: &[u8]) -> Miner {
+        let (miner, mut hello) = (&mut self, header.to_vec());
+        let name = miner.name.clone();
+        client::subscribe(&mut hello, 1, "test/1", session);
+        client::authorize(&mut hello, 2, &name, "x");
         miner.send(&hello);
         let Answer::Result(text) = miner.answer_to(1) else { panic!("subscribe was refused") };
         let granted = subscribed(&text).expect("a subscription");
+        miner.session = granted.session_id.expect("its id").into_owned();
         miner.extranonce1 = granted.extranonce1;
         miner.extranonce2_size = granted.extranonce2_size;
         assert_eq!(miner.answer_to(2), Answer::Result("true".into()));
         while miner.job.is_none() {
             assert_eq!(miner.read(), None, "only news before the first job");
         }
-        miner
+        self
     }
 
     /// A connection that has said nothing yet.
     pub(crate) fn connected(address: SocketAddr, name: &str) -> Miner {
-        let socket = TcpStream::connect(address).expect("the engine listens");
+        Miner::over(TcpStream::connect(address).expect("the engine listens"), name)
+    }
+
+    /// A miner on a socket of the test's own.
+    pub(crate) fn over(socket: TcpStream, name: &str) -> Miner {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         Miner {
             socket: BufReader::new(socket),
             name: name.to_owned(),
             extranonce1: Vec::new(),
+            session: String::new(),
             extranonce2_size: 0,
             difficulty: f64::MAX,
             job: None,
@@ -92,14 +116,26 @@ impl Miner {
 
     /// Finds a share of the newest job, submits it, and returns the answer.
     pub(crate) fn submit_share(&mut self) -> Answer {
+        let found = self.find_share();
+        self.submit(&found)
+    }
+
+    /// Finds a share of the newest job.
+    pub(crate) fn find_share(&mut self) -> Found {
         let (share, extranonce2) = self.find();
         let job_id = self.job.as_ref().expect("it has work").id.clone();
+        Found { job_id, share, extranonce2 }
+    }
+
+    /// Submits a share, perhaps of a former connection, and returns the answer.
+    pub(crate) fn submit(&mut self, found: &Found) -> Answer {
+        let Found { job_id, share, extranonce2 } = found;
         self.next_id += 1;
         let mut line = Vec::new();
         let submit = client::Submit {
             worker: &self.name,
-            job_id: &job_id,
-            extranonce2: &extranonce2,
+            job_id,
+            extranonce2,
             ntime: share.ntime,
             nonce: share.nonce,
             version_bits: None,
