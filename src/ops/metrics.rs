@@ -139,6 +139,7 @@ fn miners(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
     });
     let rows = closed.iter().map(|(labels, value)| (&labels[..], *value));
     out.counter("connections_closed", "Connections that ended.", rows)?;
+    sessions(out, counters)?;
     let refused = RefusalReason::ALL.map(|reason| {
         let count = sum(counters, |shard| shard.refused[reason as usize].value());
         ([("reason", reason.label())], count)
@@ -157,6 +158,21 @@ fn firmware(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
     out.counter("subscribes", "Subscribes by what miners say they are.", rows)?;
     let lost = sum(counters, |shard| shard.rolling_lost.value());
     out.counter("rolling_lost", "Miners that stopped rolling the version.", [(&[][..], lost)])
+}
+
+fn sessions(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
+    let parked = sum(counters, |shard| shard.sessions_parked.value()) as i64;
+    let help = "Sessions that are kept for their miners to come back.";
+    out.gauge("sessions_parked", help, [(&[][..], parked)])?;
+    let resumed = sum(counters, |shard| shard.sessions_resumed.value());
+    let help = "Sessions that a later connection has taken up.";
+    out.counter("sessions_resumed", help, [(&[][..], resumed)])?;
+    let moved = sum(counters, |shard| shard.sessions_moved.value());
+    let help = "Sessions that went to another shard, where their miner had come back.";
+    out.counter("sessions_moved", help, [(&[][..], moved)])?;
+    let in_vain = sum(counters, |shard| shard.resumes_in_vain.value());
+    let help = "Connections that named a session and got a new one.";
+    out.counter("resumes_in_vain", help, [(&[][..], in_vain)])
 }
 
 fn jobs(out: &mut Out<'_, '_>, counters: &[&Counters]) -> fmt::Result {
