@@ -2,11 +2,12 @@
 //! the farm; `tests/canaries.rs` shows for each that it can fail.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use farm::extranonce::REST_MICROS_MIN;
 use farm::outage::RELEASED_PER_SECOND_MAX;
 use pow::{Hash256, Target};
-use session::Prefix;
+use session::{Prefix, SessionId};
 use shard::ConnId;
 use shard::counters::CloseReason;
 
@@ -53,6 +54,9 @@ pub(crate) struct MadeJob {
 /// A connection: shard, its life, and its number there.
 type Holder = (usize, u32, ConnId);
 
+/// Who has had a prefix: the connection, its session and address, and when it was last seen.
+type Use = (Holder, (Option<SessionId>, IpAddr), u64);
+
 /// What the world has seen, and the first promise that was broken.
 #[derive(Default)]
 pub(crate) struct Checker {
@@ -89,11 +93,15 @@ pub(crate) struct Checker {
     pub(crate) credited_headers: BTreeSet<[u8; 32]>,
     /// Headers that are blocks: credited, or read by a shard on its newest job.
     pub(crate) blocks: BTreeSet<[u8; 32]>,
-    /// Good shares that were without a reply when their link ended: credited or not.
-    pub(crate) lost: u64,
+    /// Good shares that were without a reply when their link ended: credited or not, until they
+    /// are sent again.
+    pub(crate) lost: BTreeSet<[u8; 32]>,
+    pub(crate) resumed: u64,
+    pub(crate) saved: u64,
+    pub(crate) spoilt: u64,
     turns: u64,
     /// Who had each prefix last, and when.
-    prefixes: BTreeMap<Prefix, (Holder, u64)>,
+    prefixes: BTreeMap<Prefix, Use>,
 }
 
 impl Checker {
@@ -135,7 +143,10 @@ impl Checker {
 
     /// A link ended with these shares without a reply.
     pub(crate) fn lost(&mut self, shares: &[Submitted]) {
-        self.lost += shares.iter().filter(|share| share.kind == Kind::Good).count() as u64;
+        let good = |share: &&Submitted| matches!(share.kind, Kind::Good | Kind::Resent);
+        let unknown = |share: &&Submitted| !self.credited_headers.contains(&share.hash.0);
+        let lost = shares.iter().filter(good).filter(unknown);
+        self.lost.extend(lost.map(|share| share.hash.0));
     }
 
     fn credit(&mut self, share: &Submitted) {
@@ -145,6 +156,9 @@ impl Checker {
         if !self.credited_headers.insert(share.hash.0) {
             self.fail(format!("a share was credited twice: {:02x?}", &share.hash.0[28..]));
         }
+        // Sent again and credited now, so it was not before: whoever counted it twice is found out.
+        self.lost.remove(&share.hash.0);
+        self.saved += u64::from(share.kind == Kind::Resent);
         let target = Target::from_compact(BITS).expect("the bits are a target");
         if target.is_met_by(&share.hash) {
             self.blocks.insert(share.hash.0);
@@ -157,6 +171,7 @@ impl World {
     pub(crate) fn note(&mut self, miner: usize, note: Note) {
         match note {
             Note::Mining => self.check_power(),
+            Note::Resumed => self.checker.resumed += 1,
             Note::Job { prev_hash, number, ntime } => {
                 self.check_job(miner, prev_hash, number, ntime);
             }
@@ -201,9 +216,12 @@ impl World {
         self.checker.refused += 1;
         self.checker.trace(&[9, code as u64]);
         let tip = self.checker.job(share.job).map_or(0, |job| job.tip);
+        if share.kind == Kind::Resent {
+            return self.check_refused_again(index, share, (tip, code));
+        }
         let is_stale = code == 21 && tip < self.miners[index].tip;
         let deserved = match share.kind {
-            Kind::Good => false,
+            Kind::Good | Kind::Resent => false,
             Kind::Again => code == 22,
             Kind::Miss => code == 23,
             Kind::Untimely => code == 20,
@@ -242,6 +260,28 @@ impl World {
         let pace = u64::from(RELEASED_PER_SECOND_MAX);
         if within > pace + pace / 10 {
             checker.fail(format!("{within} miners were released within a second"));
+        }
+    }
+
+    /// A share that was sent again may have been credited before its link ended, or its tip may be
+    /// over, of which the miner need not have heard yet. A shard that is new or hardly hears the
+    /// coordinator may lack its job.
+    fn check_refused_again(&mut self, index: usize, share: &Submitted, (tip, code): (usize, i64)) {
+        let Faults { death_us, lane_slots, .. } = self.faults;
+        let may_lack = death_us > 0 || lane_slots < LANE_SLOTS_AMPLE;
+        let is_over = tip + 1 < self.node.tips.len();
+        match code {
+            22 => {
+                self.checker.saved += 1;
+                if self.checker.lost.remove(&share.hash.0) {
+                    self.checker.credit(&Submitted { kind: Kind::Again, ..*share });
+                }
+            }
+            21 if is_over || may_lack => self.checker.spoilt += 1,
+            _ => {
+                let what = format!("miner {index}: a share sent again was refused with {code}");
+                self.checker.fail(what);
+            }
         }
     }
 
@@ -292,7 +332,8 @@ impl World {
             matches!(self.miners[miner].role, Role::Honest | Role::Duplicator | Role::Guesser)
         };
         let taken = taken.iter().filter(|(miner, share)| {
-            share.job == newest && share.kind != Kind::Untimely && read(*miner)
+            let is_new = matches!(share.kind, Kind::Good | Kind::Again | Kind::Miss);
+            share.job == newest && is_new && read(*miner)
         });
         let target = Target::from_compact(BITS).expect("the bits are a target");
         let blocks = taken.filter(|(_, share)| target.is_met_by(&share.hash));
@@ -309,10 +350,14 @@ impl World {
                 served += 1;
                 let Some(prefix) = connection.prefix else { continue };
                 let holder = (index, host.life(), connection.conn);
-                let Some((former, at)) = checker.prefixes.insert(prefix, (holder, now)) else {
+                let whose = (connection.session_id, connection.peer);
+                let entry = (holder, whose, now);
+                let Some((former, owner, at)) = checker.prefixes.insert(prefix, entry) else {
                     continue;
                 };
-                if former == holder {
+                // The same session of the same address has moved: never while both have it.
+                let is_resumed = owner == whose && whose.0.is_some() && at < now;
+                if former == holder || is_resumed {
                     continue;
                 }
                 let what = if at == now { "is live" } else { "was used a moment ago" };

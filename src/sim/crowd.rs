@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::checker::FLOOD_US_MAX;
-use crate::faults::Faults;
+use crate::faults::{Faults, Sabotage};
 use crate::link::LinkId;
 use crate::miner::{Note, Role};
 use crate::random::Random;
@@ -19,11 +19,14 @@ impl World {
         self.next_link += 1;
         let draining = self.hosts[host].ring.is_draining;
         self.checker.connections += u64::from(!draining);
-        let [_, a, b, c] = (index as u32 + 1).to_be_bytes();
+        let role = self.miners[index].role;
+        let stolen = if role == Role::Thief { self.steal(index) } else { None };
+        let borrows = self.plan.sabotage == Some(Sabotage::BorrowedAddress);
+        let owner = stolen.as_ref().map(|(victim, _)| *victim).filter(|_| borrows);
+        let [_, a, b, c] = (owner.unwrap_or(index) as u32 + 1).to_be_bytes();
         let peer = IpAddr::V4(Ipv4Addr::new(10, a, b, c));
         self.with_ring(host, |ring| ring.connect(link, index, peer));
-        let hello = self.miners[index].connected((host, link));
-        let role = self.miners[index].role;
+        let hello = self.miners[index].connected((host, link), stolen.map(|(_, id)| id));
         if matches!(role, Role::Babbler | Role::Flooder | Role::DeafFlooder | Role::Mute) {
             self.with_ring(host, |ring| {
                 if let Some(link) = ring.link(link) {
@@ -32,6 +35,19 @@ impl World {
             });
         }
         self.write(host, link, &hello);
+    }
+
+    /// What a thief names as its session: mostly another miner's, now and then no id at all.
+    fn steal(&mut self, thief: usize) -> Option<(usize, String)> {
+        let victim = self.random.below(self.miners.len() as u64) as usize;
+        let mut id = self.miners[victim].session_id().filter(|_| victim != thief)?;
+        match self.random.below(8) {
+            0 => drop(id.pop()),
+            1 => id = "not even hexadecimal".to_owned(),
+            2 => id = format!("{:016x}", self.random.bits()),
+            _ => {}
+        }
+        Some((victim, id))
     }
 
     fn write(&mut self, host: usize, link: LinkId, bytes: &[u8]) {
@@ -118,7 +134,8 @@ impl World {
     pub(crate) fn lose(&mut self, miner: usize) {
         let lost = self.miners[miner].disconnected();
         self.checker.lost(&lost);
-        let micros = self.random.within(SECOND / 20, 2 * SECOND);
+        let away = self.plan.away_us;
+        let micros = if away > 0 { away } else { self.random.within(SECOND / 20, 2 * SECOND) };
         self.after(micros, Event::Connect(miner));
     }
 }
@@ -127,13 +144,14 @@ pub(crate) fn draw_role(faults: &Faults, random: &mut Random) -> Role {
     if !random.happens(faults.hostile) {
         return Role::Honest;
     }
-    const BAD: [Role; 6] = [
+    const BAD: [Role; 7] = [
         Role::Duplicator,
         Role::Guesser,
         Role::Babbler,
         Role::Flooder,
         Role::DeafFlooder,
         Role::Mute,
+        Role::Thief,
     ];
     BAD[random.below(BAD.len() as u64) as usize]
 }
