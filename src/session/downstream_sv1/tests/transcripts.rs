@@ -22,7 +22,8 @@
 //! 10 < difficulty 4 the same of mining.set_difficulty
 //! 10 < work clean   the same of mining.notify; `work` alone: the miner may go on with what it has
 //! 10 closed Silent  we close, for this reason
-//! 10 hangup         the firmware closes
+//! 10 hangup         the firmware closes, or the line breaks
+//! 10 forget         the server starts anew, while nobody is connected: it knows no session
 //! ```
 //!
 //! The firmware's lines are written as the firmware writes them, blanks and all. `{job}` is the id
@@ -38,13 +39,15 @@
 //! each line that we send is in the file and at its time, none goes between a request and its
 //! answer, a difficulty goes before the first work, no id of work is used twice, the bits that may
 //! be rolled are clear, nothing is silent for longer than the keep-alive, at least one share is
-//! accepted, and a new tip is heard of. Each is played three times: in whole segments, in single
-//! bytes, and with segments cut in pieces of seven.
+//! accepted, a new tip is heard of, and a session that is named in a subscribe and still there is
+//! given back with its extranonce1 and its work, others with another one. Each is played three
+//! times: in whole segments, in single bytes, and with segments cut in pieces of seven.
 
 use super::*;
+use crate::Parked;
 use alloc::collections::VecDeque;
 use wire::hex;
-use wire::sv1::{Id, Request, ServerMessage, parse_server, subscribed};
+use wire::sv1::{Id, Request, ServerMessage, Subscribed, parse_server, subscribed};
 
 /// One file, played in every way of cutting its segments.
 macro_rules! transcripts {
@@ -103,6 +106,7 @@ struct Step {
 enum Act {
     Connect,
     Hangup,
+    Forget,
     NodeJob { new_tip: bool },
     Want(Difficulty),
     Say { line: String, joins: bool },
@@ -151,6 +155,7 @@ impl Act {
         match sign {
             "connect" => Act::Connect,
             "hangup" => Act::Hangup,
+            "forget" => Act::Forget,
             "node" => Act::NodeJob { new_tip: rest == "tip" },
             "want" => Act::Want(difficulty(rest.parse().expect("a number"))),
             ">" | "+" => Act::Say { line: rest.to_owned(), joins: sign == "+" },
@@ -185,9 +190,19 @@ struct Player<'a> {
     /// Ids of requests without an answer; submits are not among them.
     unanswered: Vec<String>,
     session: String,
+    /// The session that the last subscribe named.
+    named: Option<SessionId>,
+    /// Whether the last question was answered by a former session, until the miner hears of it.
+    resumes: Option<bool>,
+    /// What the last connection with work left at the server.
+    parked: Option<Parked>,
+    /// Sessions that were granted.
+    sessions: u8,
     extranonce1: Vec<u8>,
     difficulty: Option<f64>,
     works: Vec<Heard>,
+    /// Works of the connection before, for a miner that resumes.
+    former_works: Vec<Heard>,
     last_nonce: u32,
     /// Work with clean on each tip that the miner heard of.
     tips_heard: Vec<Hash256>,
@@ -212,7 +227,8 @@ struct Heard {
 
 impl<'a> Player<'a> {
     fn new(script: &'a Script, piece: usize) -> Player<'a> {
-        let pair = Pair::new();
+        let mut pair = Pair::new();
+        pair.grants = false;
         Player {
             script,
             piece,
@@ -225,9 +241,14 @@ impl<'a> Player<'a> {
             last_heard: pair.now,
             unanswered: Vec::new(),
             session: String::new(),
+            named: None,
+            resumes: None,
+            parked: None,
+            sessions: 0,
             extranonce1: Vec::new(),
             difficulty: None,
             works: Vec::new(),
+            former_works: Vec::new(),
             last_nonce: 0,
             tips_heard: Vec::new(),
             outcomes: Vec::new(),
@@ -266,6 +287,12 @@ impl<'a> Player<'a> {
         match &step.act {
             Act::Connect => self.connect(),
             Act::Hangup => self.connected = false,
+            Act::Forget => {
+                assert!(!self.connected, "{}: while nobody is connected", self.at(step));
+                // A fresh one has nothing to leave.
+                self.take_machine();
+                self.parked = None;
+            }
             Act::NodeJob { new_tip } => {
                 self.jobs += 1;
                 self.tips += u32::from(*new_tip);
@@ -304,16 +331,40 @@ impl<'a> Player<'a> {
     fn connect(&mut self) {
         assert!(!self.connected, "{}: one connection at a time", self.script.name);
         self.gather();
-        self.connects += 1;
-        self.pair.machine = DownstreamSv1::new(self.pair.now, &self.pair.shared, self.connects);
+        self.take_machine();
         self.pair.closed = None;
         self.pair.renderings.clear();
         self.pair.input(Input::Timer);
         self.connected = true;
         self.last_heard = self.pair.now;
         self.unanswered.clear();
-        self.works.clear();
+        if !self.works.is_empty() {
+            self.former_works = core::mem::take(&mut self.works);
+        }
         self.difficulty = None;
+    }
+
+    /// A fresh machine; the server keeps of the last one what may be resumed.
+    fn take_machine(&mut self) {
+        self.connects += 1;
+        let fresh = DownstreamSv1::new(self.pair.now, &self.pair.shared, self.connects);
+        let last = core::mem::replace(&mut self.pair.machine, fresh);
+        self.parked = last.park().or(self.parked.take());
+    }
+
+    /// Answers what the machine asks of its host.
+    fn answer_question(&mut self) {
+        let Some(question) = self.pair.question.take() else { return };
+        assert_eq!(question, self.named.map_or(Question::Prefix, Question::Resume));
+        let found = self.parked.take_if(|parked| self.named == Some(parked.session_id()));
+        self.resumes = Some(found.is_some());
+        if found.is_some() {
+            return self.pair.input(Input::Resumed(&mut found.map(Box::new)));
+        }
+        self.sessions += 1;
+        let prefix = Prefix::new(&[0xa1, 0xb2, 0xc3, self.sessions]).expect("four bytes");
+        let session = SessionId(0x0123_4567_89ab_cd00 + u64::from(self.sessions));
+        self.pair.input(Input::Granted(prefix, session));
     }
 
     /// Lets time go on, with every moment at which the machine wants to be woken.
@@ -338,6 +389,7 @@ impl<'a> Player<'a> {
                 self.unanswered.extend(spoken.awaits.clone());
             }
             self.pair.bytes(piece);
+            self.answer_question();
             self.listen();
         }
     }
@@ -355,8 +407,7 @@ impl<'a> Player<'a> {
                 ServerMessage::Result { id, result } => {
                     self.answered(id);
                     if let Some(subscribed) = subscribed(result) {
-                        self.session = subscribed.session_id.expect("a session").into_owned();
-                        self.extranonce1 = subscribed.extranonce1;
+                        self.subscribed(&subscribed);
                     }
                 }
                 ServerMessage::Error { id, .. } => self.answered(id),
@@ -386,6 +437,22 @@ impl<'a> Player<'a> {
             self.heard.push_back((millis, line));
         }
         self.gather();
+    }
+
+    /// A session that was resumed is the same in all that the miner sees, and its work goes on.
+    fn subscribed(&mut self, subscribed: &Subscribed<'_>) {
+        let session = subscribed.session_id.as_deref().expect("a session");
+        // Asked twice on one connection, the answer is the same.
+        let resumes = self.resumes.take();
+        let same = resumes.unwrap_or(true);
+        let name = self.script.name;
+        assert_eq!(session == self.session, same, "{name}: {session}");
+        assert_eq!(subscribed.extranonce1 == self.extranonce1, same, "{name}");
+        if resumes == Some(true) {
+            self.works = core::mem::take(&mut self.former_works);
+        }
+        self.session = session.to_owned();
+        self.extranonce1.clone_from(&subscribed.extranonce1);
     }
 
     fn answered(&mut self, id: Id<'_>) {
@@ -444,6 +511,9 @@ impl<'a> Player<'a> {
         assert!(!line.contains("{job") && !line.contains("{n"), "{}: {line}", self.at(step));
         let message = wire::sv1::parse(line.as_bytes());
         let message = message.unwrap_or_else(|error| panic!("{}: {error}", self.at(step)));
+        if let Request::Subscribe(subscribe) = &message.request {
+            self.named = subscribe.session_id.as_deref().and_then(SessionId::parse);
+        }
         let waits = !message.id.is_null()
             && !matches!(
                 message.request,
