@@ -578,7 +578,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (node.clone(), 0..PLACES.len()).prop_map(|(node, place)| Step::Tip { node, place }),
         6 => (node.clone(), 0..400_u64).prop_map(|(node, ago)| Step::Full { node, ago }),
-        1 => (node.clone(), any::<bool>()).prop_map(|(node, distrust)| Step::Fail { node, distrust }),
+        1 => (node.clone(), any::<bool>())
+            .prop_map(|(node, distrust)| Step::Fail { node, distrust }),
         1 => node.prop_map(|node| Step::Heard { node }),
         2 => (0..20_u64).prop_map(|seconds| Step::Pass { seconds }),
     ];

@@ -32,6 +32,7 @@ mod fake_node;
 mod tests;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -48,7 +49,7 @@ use crate::rpc::Endpoint;
 use choice::{Choice, Note, Observed, Output};
 use health::Board;
 use node_thread::NodeThread;
-use post::{Clock, NEWS_MAX, News, Post, SharedBell, Voice, What};
+use post::{Backoff, Bell, Clock, NEWS_MAX, News, Post, SharedBell, Voice, What};
 use tip_thread::TipThread;
 
 /// How often the choice is told the time, and the engine looked after.
@@ -108,11 +109,16 @@ fn start_with(
         let bell = SharedBell::default();
         bells.push(bell.clone());
         let (network, parts) = (config.network, config.proposal.clone());
-        let templates = NodeThread::new(config_of_node, network, parts, post.clone(), bell.clone());
-        let tips = TipThread::new(config_of_node, post, bell);
+        let (of_node, to, rung) = (config_of_node.clone(), post.clone(), bell.clone());
+        let templates = move || {
+            NodeThread::new(&of_node, network, parts.clone(), to.clone(), rung.clone()).run();
+        };
+        let (of_node, to, rung) = (config_of_node.clone(), post.clone(), bell.clone());
+        let tips = move || TipThread::new(&of_node, to.clone(), rung.clone()).run();
         let builder = |name: &str| thread::Builder::new().name(format!("{name}-{node}"));
-        builder("node").spawn(move || templates.run())?;
-        builder("tip").spawn(move || tips.run())?;
+        let (to, rung) = (post.clone(), bell.clone());
+        builder("node").spawn(move || keep_running(&to, &rung, templates))?;
+        builder("tip").spawn(move || keep_running(&post, &bell, tips))?;
     }
     let source = Source {
         choice: Choice::new(config.network, config.nodes.len()),
@@ -126,6 +132,20 @@ fn start_with(
     Ok((link, nodes))
 }
 
+/// Runs one of a node's threads to its end. A panic in it is a fault of ours that this node's
+/// answers brought out: the node is out of use, and asked again from the beginning.
+fn keep_running(post: &Post, bell: &Bell, run: impl Fn()) {
+    let mut backoff = Backoff::new();
+    while catch_unwind(AssertUnwindSafe(&run)).is_err() {
+        tracing::error!(node = post.node, "a panic in a node's thread; please report it");
+        let fault = NodeFault::Garbage("what we have a fault with: please report it".to_owned());
+        post.observed(Observed::Failed(fault));
+        if bell.pause(backoff.next()) {
+            return;
+        }
+    }
+}
+
 /// The thread that decides, and that alone talks to the engine.
 struct Source {
     choice: Choice,
@@ -137,9 +157,14 @@ struct Source {
     warnings: Vec<(usize, Voice, Vec<String>)>,
 }
 
-/// Whatever ends this thread ends those of the nodes.
+/// Whatever ends this thread ends those of the nodes. Without it a farm would mine on an old tip
+/// for ever: better to start again.
 impl Drop for Source {
     fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a panic in the choice of nodes: aborting; please report it");
+            std::process::abort();
+        }
         self.bells.iter().for_each(|bell| bell.stop());
     }
 }

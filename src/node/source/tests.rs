@@ -1,6 +1,7 @@
 //! The threads against nodes that speak HTTP over real sockets and do what nodes should not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use pow::{Hash256, Template};
@@ -174,6 +175,7 @@ fn a_node_that_stops_in_the_middle_keeps_miners_on_their_job() {
     let tip = node.mine(1);
     let mut farm = Farm::of(&[&node]);
     farm.mines_on(tip);
+    until("a long poll is open", SOON, || node.requests("getblocktemplate") == 2);
     node.has("getblocktemplate", Habit::Stall);
     // The long poll that was open before is answered still.
     let last = node.mine(1);
@@ -244,6 +246,21 @@ fn a_node_that_would_refuse_our_blocks_is_left_out() {
     farm.mines_on(tip);
     farm.is(0, "proposal-refused");
     assert_eq!(farm.source(), Some(1));
+}
+
+#[test]
+fn a_panic_costs_one_node_a_moment() {
+    let (sender, news) = sync_channel(NEWS_MAX);
+    let post = Post { node: 3, clock: Clock::start(), sender };
+    let runs = AtomicUsize::new(0);
+    keep_running(&post, &Bell::default(), || {
+        assert!(runs.fetch_add(1, Relaxed) == 2, "two runs fail on purpose");
+    });
+    assert_eq!(runs.load(Relaxed), 3);
+    let told = news
+        .try_iter()
+        .filter(|news| news.node == 3 && matches!(news.what, What::Observed(Observed::Failed(_))));
+    assert_eq!(told.count(), 2);
 }
 
 #[test]
