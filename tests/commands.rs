@@ -4,6 +4,8 @@ mod support;
 
 #[path = "commands/check.rs"]
 mod check;
+#[path = "commands/nodes.rs"]
+mod nodes;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
