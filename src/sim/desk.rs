@@ -96,8 +96,14 @@ impl World {
         // The backup is the first node's peer: what one has, the other knows. It is dead more often
         // than not, and no block may wait for it.
         let silence = || SubmitResult::Unknown("silence".into());
-        if block.node > 0 && !self.healed && self.random.happens(600) {
-            return self.after(1_000, Event::NodeAnswers(block.id, block.node, silence()));
+        if block.node > 0 {
+            let dead = !self.healed && self.backup_random.happens(600);
+            let result = if dead { Ok(silence()) } else { self.node.judge(self.now, block) };
+            let micros = self.backup_random.within(60_000, 90_000);
+            return match result {
+                Ok(result) => self.after(micros, Event::NodeAnswers(block.id, block.node, result)),
+                Err(what) => self.checker.fail(what),
+            };
         }
         let result = match self.node.judge(self.now, block) {
             Ok(result) => result,

@@ -217,6 +217,8 @@ pub struct World {
     /// When a message is offered again that found its lane full.
     pub(crate) retry_at: Option<u64>,
     pub(crate) guard_random: Cell<u64>,
+    /// The backup's own, so that the world beside it is the same with and without it.
+    pub(crate) backup_random: Random,
     ended: bool,
 }
 
@@ -236,7 +238,7 @@ pub fn run(plan: &Plan) -> Result<Summary, Failure> {
 impl World {
     fn new(plan: Plan) -> World {
         let kernel = Kernel::detect();
-        let mut random = Random::new(plan.seed);
+        let (seed, mut random) = (plan.seed, Random::new(plan.seed));
         let faults = plan.faults.clone().unwrap_or_else(|| Faults::draw(&mut random));
         let drawn = [random.within(8, 40) as usize, random.within(1, 4) as usize];
         let miners = if plan.miners == 0 { drawn[0] } else { plan.miners };
@@ -281,6 +283,7 @@ impl World {
             next_link: 0,
             retry_at: None,
             guard_random: Cell::new(random.bits()),
+            backup_random: Random::new(!seed),
             random,
             ended: false,
         }

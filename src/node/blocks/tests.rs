@@ -45,7 +45,11 @@ impl Disk {
         self.0.1.notify_all();
     }
 
-    fn serve(&self, of: fn(&DiskState) -> Mood, act: impl FnOnce(&mut DiskState)) -> io::Result<()> {
+    fn serve(
+        &self,
+        of: fn(&DiskState) -> Mood,
+        act: impl FnOnce(&mut DiskState),
+    ) -> io::Result<()> {
         let state = self.0.0.lock().expect("no test panics with it");
         let hangs = |state: &mut DiskState| of(state) == Mood::Hangs;
         let mut state = self.0.1.wait_while(state, hangs).expect("no test panics with it");
