@@ -38,7 +38,8 @@ const RECYCLED_WAITING_MAX: usize = 8;
 const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX);
 
 /// Sessions on their way to a shard find a place only where fewer messages wait: what waits for a
-/// shard that takes nothing is not worth more than the rest. Who hears nothing begins a new session.
+/// shard that takes nothing is not worth more than the rest. Who hears nothing begins a new
+/// session.
 const RESUMES_WAITING_MAX: usize = 16;
 
 const _: () = assert!(

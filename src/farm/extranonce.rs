@@ -250,7 +250,8 @@ impl Space {
     }
 
     /// A miner takes its prefix along to another shard, without a rest: it stays the same miner's,
-    /// and everything that tells its shares apart goes with it. Refused when `from` does not hold it.
+    /// and everything that tells its shares apart goes with it. Refused when `from` does not hold
+    /// it.
     pub fn transfer(
         &mut self,
         from: ShardIndex,

@@ -2,9 +2,9 @@
 //!
 //! Read in this order: `messages` (what crosses between the coordinator and a shard), `extranonce`
 //! (who may use which prefix), `jobs` (from a template to the bytes that miners get), `ledger`
-//! (who was credited with what), `resume` (which shard has a session), `blocks` (from a found header
-//! to the node's last word), `outage` (what becomes of miners without work), and `coordinator`, which
-//! holds the farm's side of all of them; `status` is what it publishes.
+//! (who was credited with what), `resume` (which shard has a session), `blocks` (from a found
+//! header to the node's last word), `outage` (what becomes of miners without work), and
+//! `coordinator`, which holds the farm's side of all of them; `status` is what it publishes.
 //!
 //! Each of these has two ends: one with the coordinator, which knows the farm, and one in every
 //! shard, which knows its miners and must not wait for anybody. Deliberately absent: threads,

@@ -1,7 +1,7 @@
 //! Which shard has a session: an id names the shard that made it, and the few sessions that have
-//! moved since are in the coordinator's directory. A shard that is asked for an id which it does not
-//! know asks the coordinator, who asks the shard that should have it; the session then travels over
-//! both lanes (`messages`). Nobody waits for anybody: who hears nothing begins a new session.
+//! moved since are in the coordinator's directory. A shard that is asked for an id which it does
+//! not know asks the coordinator, who asks the shard that should have it; the session then travels
+//! over both lanes (`messages`). Nobody waits for anybody: who hears nothing begins a new session.
 
 use alloc::collections::BTreeMap;
 

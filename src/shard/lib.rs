@@ -5,8 +5,8 @@
 //! to one connection), then its parts: `checks` (the batch that is hashed together), `send` (the
 //! one pending send), `fan_out` (how a job reaches everybody), `admission` (who may connect),
 //! `proxied` (who connects through a load balancer), `release` (how miners leave when there is no
-//! work), `resume` and `parked` (who comes back to what), `deadlines`, `report` (what leaves for the
-//! coordinator), `slot` (the table). [`ring`], [`lane`] and [`guard`] are what a host brings;
+//! work), `resume` and `parked` (who comes back to what), `deadlines`, `report` (what leaves for
+//! the coordinator), `slot` (the table). [`ring`], [`lane`] and [`guard`] are what a host brings;
 //! [`counters`] is what everybody may read.
 //!
 //! Deliberately absent: io_uring, waiting, threads (`engine` hosts a shard), protocol (`session`

@@ -1,4 +1,5 @@
-//! A real bitcoind, on regtest as a rule, in a folder of its own, on free ports, for any test of the house.
+//! A real bitcoind, on regtest as a rule, in a folder of its own, on free ports, for any test of
+//! the house.
 //!
 //! `tests/peers bitcoind` says where the program is, and fetches it once. Where that fails the
 //! test fails, unless `HEADFRAME_NO_PEERS=1` says that no peers are wanted: then

@@ -1,6 +1,6 @@
-//! A session without a connection: what a miner must find again when it comes back under its session
-//! id, so that the shares that it had in flight still count, once. The shard keeps it, bounds it and
-//! carries it to wherever the miner has landed; here is only what it is made of.
+//! A session without a connection: what a miner must find again when it comes back under its
+//! session id, so that the shares that it had in flight still count, once. The shard keeps it,
+//! bounds it and carries it to wherever the miner has landed; here is only what it is made of.
 //!
 //! Not in it: names and user agent, which the miner says again; answers, which nobody waits for.
 
@@ -58,8 +58,9 @@ impl Parked {
 }
 
 impl DownstreamSv1 {
-    /// Ends the machine and keeps what a later connection of the same miner may resume. `None` where
-    /// it never had work: there is nothing in flight then, and its prefix is better given back.
+    /// Ends the machine and keeps what a later connection of the same miner may resume. `None`
+    /// where it never had work: there is nothing in flight then, and its prefix is better given
+    /// back.
     pub fn park(mut self) -> Option<Parked> {
         let Subscription::Granted(prefix, session) = self.subscription else { return None };
         let newest_job = self.announcements.newest_job()?;

@@ -1,3 +1,5 @@
+//! Headers of both versions as load balancers send them, and every way to get one wrong.
+
 use super::*;
 
 use ProxyFault::*;

@@ -359,10 +359,9 @@ fn write_record(
 fn settle_record(storage: &dyn Storage, book: &mut Book, block: SettledBlock) {
     let Some(at) = book.place_of(&block.hash) else { return };
     let state = if block.refused { State::Refused } else { State::Settled };
-    match write_all(storage, &[state.byte()], at + STATE_AT) {
-        Ok(()) => book.settle(at, block.refused),
-        // Its place stays taken: the mark is missing, and what is not marked is not written over.
-        Err(_) => {}
+    // Without the mark its place stays taken: what is not marked is not written over.
+    if write_all(storage, &[state.byte()], at + STATE_AT).is_ok() {
+        book.settle(at, block.refused);
     }
 }
 

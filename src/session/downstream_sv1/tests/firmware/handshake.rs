@@ -256,7 +256,7 @@ const AGENTS: [(&str, crate::Class); 29] = {
     [
         ("bmminer/2.0.0", Antminer),
         ("Antminer S19k Pro/Fri Dec 2 10:09:06 CST 2022", Antminer),
-        ("Antminer BHB42XXX/Mon Apr 3 2023", Antminer),
+        ("Antminer BHB42601/Mon Apr 3 2023", Antminer),
         ("Antminer S21 Pro/Tue Jun 4 2024", Antminer),
         ("Antminer S21/Tue Jun 4 2024", AntminerS21),
         ("btminer/1.0", Whatsminer),
