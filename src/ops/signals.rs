@@ -3,6 +3,7 @@
 //! second request to end is obeyed right here, because it must work when everything else hangs.
 
 use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::exit::Stop;
@@ -29,21 +30,25 @@ pub fn start() -> Result<Signals, Stop> {
         signals.add(signal);
     }
     signals.thread_block().map_err(Stop::internal)?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let waiting = SignalFd::with_flags(&signals, flags).map_err(Stop::unavailable)?;
     let (sender, receiver) = unbounded_channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || wait(&signals, &sender))
+        .spawn(move || wait(&signals, waiting, &sender))
         .map_err(Stop::unavailable)?;
     Ok(receiver)
 }
 
-fn wait(signals: &SigSet, sender: &UnboundedSender<Asked>) {
+fn wait(signals: &SigSet, mut waiting: SignalFd, sender: &UnboundedSender<Asked>) {
     let mut ending = false;
     while let Ok(signal) = signals.wait() {
         let asked = match signal {
             Signal::SIGHUP => Asked::Reload,
             Signal::SIGUSR2 => Asked::Upgrade,
             again if ending => return die(signals, again),
+            // Two that came together: nobody waits to see whether the drain is quicker.
+            first if second_waits(&mut waiting) => return die(signals, first),
             _ => {
                 ending = true;
                 Asked::End
@@ -54,6 +59,12 @@ fn wait(signals: &SigSet, sender: &UnboundedSender<Asked>) {
             return die(signals, signal);
         }
     }
+}
+
+/// Whether another request to end came together with the first; what else waits is moot then.
+fn second_waits(waiting: &mut SignalFd) -> bool {
+    let ends = [Signal::SIGTERM, Signal::SIGINT].map(|signal| signal as u32);
+    std::iter::from_fn(|| waiting.read_signal().ok()?).any(|next| ends.contains(&next.ssi_signo))
 }
 
 /// Ends the process by the signal itself, as if it had never been blocked: the exit status then

@@ -102,10 +102,6 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
         NoWork::Park => farm::NoWork::Park,
     };
     plan.first_job = first_job();
-    plan.no_work = match config.no_work {
-        NoWork::Release => farm::NoWork::Release,
-        NoWork::Park => farm::NoWork::Park,
-    };
     plan.nodes = match &config.node {
         NodeConfig::Simulated(_) => 1,
         NodeConfig::Bitcoind(nodes) => nodes.nodes.len(),
