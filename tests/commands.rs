@@ -223,6 +223,9 @@ fn a_second_signal_ends_it_at_once() {
     let _miner = at_work(&address);
     // Stopped, it takes both signals at once when it goes on: no luck is needed to be in time.
     daemon.signal("STOP");
+    while !is_stopped(daemon.child.id()) {
+        std::thread::yield_now();
+    }
     daemon.signal("TERM");
     daemon.signal("INT");
     let asked = Instant::now();
@@ -231,6 +234,15 @@ fn a_second_signal_ends_it_at_once() {
     let (interrupt, terminate) = (2, 15);
     assert!([Some(interrupt), Some(terminate)].contains(&status.signal()), "{status}");
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+}
+
+/// Whether every thread of a process has come to its stop: the signal alone is no proof.
+fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    })
 }
 
 /// A daemon with work, and where miners connect.
