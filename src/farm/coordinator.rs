@@ -8,7 +8,6 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
 use pow::{Kernel, Template};
 use session::{Job, SessionId, Tick};
@@ -339,7 +338,13 @@ impl Coordinator {
             FromShard::Report(report) => self.apply(shard, report),
             FromShard::WantLease { prefixes } => self.lease(shard, prefixes),
             FromShard::Returned(ranges) => self.take_back(shard, &ranges),
-            FromShard::WantParked { id, peer } => self.want_parked(shard, id, peer),
+            FromShard::WantParked { id, peer, connected } => {
+                self.want_parked(
+                    shard,
+                    id,
+                    ToShard::GiveParked { asker: shard, id, peer, connected },
+                );
+            }
             FromShard::Parked { asker, id, parked } => self.hand_over(shard, asker, id, parked),
             FromShard::Miners { query, rows, done } => self.miners(shard, query, rows, done),
             FromShard::Drained => {
@@ -391,10 +396,10 @@ impl Coordinator {
     }
 
     /// A miner of `asker` names a session that is not there.
-    fn want_parked(&mut self, asker: ShardIndex, id: SessionId, peer: IpAddr) {
+    fn want_parked(&mut self, asker: ShardIndex, id: SessionId, question: ToShard) {
         let holder = self.sessions.shard_of(id);
         let seat = self.shards.get_mut(&holder).filter(|seat| holder != asker && !seat.drained);
-        let asked = seat.is_some_and(|seat| seat.offer(ToShard::GiveParked { asker, id, peer }));
+        let asked = seat.is_some_and(|seat| seat.offer(question));
         if !asked {
             self.answer_resume(asker, id, None);
         }

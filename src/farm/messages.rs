@@ -48,6 +48,8 @@ pub enum ToShard {
         id: SessionId,
         /// The miner's source address.
         peer: IpAddr,
+        /// When the connection that asks was accepted.
+        connected: Tick,
     },
     /// The answer to [`FromShard::WantParked`].
     Resumed {
@@ -81,6 +83,8 @@ pub enum FromShard {
         id: SessionId,
         /// The miner's source address.
         peer: IpAddr,
+        /// When the connection that asks was accepted: one that is newer keeps the session.
+        connected: Tick,
     },
     /// The answer to [`ToShard::GiveParked`].
     Parked {

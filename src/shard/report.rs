@@ -14,6 +14,7 @@ use session::Tick;
 
 use crate::checks::CHECKS_PER_BATCH;
 use crate::lane::Lane;
+use crate::resume::Claim;
 use crate::ring::Ring;
 use crate::shard::{Draining, Shard};
 use crate::slot::Slot;
@@ -114,7 +115,9 @@ impl<R: Ring> Shard<R> {
                 }
                 ToShard::Release { per_second } => self.begin_release(per_second, now),
                 ToShard::Serve => self.end_release(),
-                ToShard::GiveParked { asker, id, peer } => self.resumes.asked_for(asker, id, peer),
+                ToShard::GiveParked { asker, id, peer, connected } => {
+                    self.resumes.asked_for(asker, id, Claim { peer, connected });
+                }
                 ToShard::Resumed { id, parked } => self.session_came(id, parked),
                 ToShard::Drain => {
                     self.admission.drain();

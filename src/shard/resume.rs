@@ -58,12 +58,22 @@ enum Step {
     InVain,
 }
 
+/// Who asks for a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    /// The source address, IPv4-mapped addresses as IPv4.
+    pub(crate) peer: IpAddr,
+    /// When the connection was accepted. Questions may overtake each other on their ways, and the
+    /// miner is at the end of its newest connection.
+    pub(crate) connected: Tick,
+}
+
 /// A session that another shard asks for.
 #[derive(Clone, Copy, Debug)]
 struct Give {
     asker: ShardIndex,
     id: SessionId,
-    peer: IpAddr,
+    claim: Claim,
 }
 
 /// Sessions of one shard by their ids, and who asks for which.
@@ -120,9 +130,9 @@ impl Resumes {
     }
 
     /// Another shard asks for a session.
-    pub(crate) fn asked_for(&mut self, asker: ShardIndex, id: SessionId, peer: IpAddr) {
+    pub(crate) fn asked_for(&mut self, asker: ShardIndex, id: SessionId, claim: Claim) {
         if self.gives.len() < GIVES_WAITING_MAX {
-            self.gives.push_back(Give { asker, id, peer });
+            self.gives.push_back(Give { asker, id, claim });
             self.stirred = true;
         }
     }
@@ -168,21 +178,23 @@ impl<R: Ring> Shard<R> {
     /// Closes connections whose sessions have gone on elsewhere: the miner is there now.
     fn clear_the_way<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
         for index in 0..self.resumes.gives.len() {
-            let Give { id, peer, .. } = self.resumes.gives[index];
-            self.close_older(id, peer, hands);
+            let Give { id, claim, .. } = self.resumes.gives[index];
+            self.close_older(id, claim, hands);
         }
     }
 
-    /// Ends the connection that has this session, if it is the same address's. Whether there is
-    /// one of that address, or none.
+    /// Ends the connection that has this session, if it is the same address's and older than the
+    /// one that claims it. Whether nobody has it now.
     fn close_older<G: Guard>(
         &mut self,
         id: SessionId,
-        peer: IpAddr,
+        claim: Claim,
         hands: &mut Hands<'_, R, G>,
     ) -> bool {
         let Some(conn) = self.resumes.live.get(&id).copied() else { return true };
-        if self.slots.at(conn.slot).peer.to_canonical() != peer {
+        let place = self.slots.at(conn.slot);
+        let is_foreign = place.peer.to_canonical() != claim.peer;
+        if is_foreign || place.tally.connected > claim.connected {
             return false;
         }
         self.lose(conn.slot, CloseReason::Resumed, hands);
@@ -199,9 +211,9 @@ impl<R: Ring> Shard<R> {
         let Some(place) = self.slots.named(conn).filter(|place| place.session.is_some()) else {
             return false;
         };
-        let peer = place.peer.to_canonical();
+        let claim = place.claim();
         match step {
-            Step::Look => match self.find(id, peer, hands) {
+            Step::Look => match self.find(id, claim, hands) {
                 Found::Here(parked) => self.give_session(conn, parked, hands),
                 Found::InVain => self.begin_anew(conn.slot),
                 Found::Elsewhere => {
@@ -219,15 +231,15 @@ impl<R: Ring> Shard<R> {
     fn find<G: Guard>(
         &mut self,
         id: SessionId,
-        peer: IpAddr,
+        claim: Claim,
         hands: &mut Hands<'_, R, G>,
     ) -> Found {
         let was_live = self.resumes.live.contains_key(&id);
-        if !self.close_older(id, peer, hands) {
+        if !self.close_older(id, claim, hands) {
             return Found::InVain;
         }
         match self.resumes.parked.peer_of(id) {
-            Some(had) if had == peer => {
+            Some(had) if had == claim.peer => {
                 self.resumes.parked.take(id).map_or(Found::InVain, Found::Here)
             }
             Some(_) => Found::InVain,
@@ -297,14 +309,14 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             let Some(place) = self.slots.named(waiting.conn) else { continue };
-            let (id, peer) = (waiting.id, place.peer.to_canonical());
-            if lane.send(FromShard::WantParked { id, peer }).is_err() {
+            let (id, Claim { peer, connected }) = (waiting.id, place.claim());
+            if lane.send(FromShard::WantParked { id, peer, connected }).is_err() {
                 return false;
             }
             waiting.step = Step::Asked;
         }
-        while let Some(Give { asker, id, peer }) = self.resumes.gives.front().copied() {
-            let is_its_own = self.resumes.parked.peer_of(id) == Some(peer);
+        while let Some(Give { asker, id, claim }) = self.resumes.gives.front().copied() {
+            let is_its_own = self.resumes.parked.peer_of(id) == Some(claim.peer);
             let parked = if is_its_own { self.resumes.parked.take(id) } else { None };
             match lane.send(FromShard::Parked { asker, id, parked }) {
                 Ok(()) => drop(self.resumes.gives.pop_front()),

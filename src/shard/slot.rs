@@ -10,6 +10,7 @@ use farm::messages::MinerState;
 use session::{DownstreamSv1, Prefix, SessionId, Tick};
 use wire::proxy_protocol::ProxyReader;
 
+use crate::resume::Claim;
 use crate::ring::{ConnId, GENERATION_BITS};
 
 /// Where a connection stands between accept and the ring's last completion.
@@ -91,6 +92,13 @@ pub(crate) struct Slot {
     /// The peer sends no more; it is closed once it was answered.
     pub(crate) at_eof: bool,
     pub(crate) tally: Tally,
+}
+
+impl Slot {
+    /// With what it may ask for a session.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { peer: self.peer.to_canonical(), connected: self.tally.connected }
+    }
 }
 
 /// All slots of a shard. The table grows to the most connections that there ever were at once and

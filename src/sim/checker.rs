@@ -171,6 +171,8 @@ impl World {
     pub(crate) fn note(&mut self, miner: usize, note: Note) {
         match note {
             Note::Mining => self.check_power(),
+            Note::TurnedAway if self.hosts.iter().any(|host| host.ring.is_draining) => {}
+            Note::TurnedAway => self.checker.fail(format!("miner {miner} got no session")),
             Note::Resumed => self.checker.resumed += 1,
             Note::Job { prev_hash, number, ntime } => {
                 self.check_job(miner, prev_hash, number, ntime);
@@ -271,6 +273,8 @@ impl World {
         let may_lack = death_us > 0 || lane_slots < LANE_SLOTS_AMPLE;
         let is_over = tip + 1 < self.node.tips.len();
         match code {
+            // A late block is known too when it comes again, and was never credited.
+            22 if is_over => self.checker.spoilt += 1,
             22 => {
                 self.checker.saved += 1;
                 if self.checker.lost.remove(&share.hash.0) {
@@ -295,6 +299,7 @@ impl World {
     /// After each turn: the shard has kept to its limits and to its contract with the ring.
     pub(crate) fn check_turn(&mut self, index: usize, panics: u64) {
         self.lie(index);
+        self.excuse_overtaken(index);
         self.checker.turns += 1;
         self.check_pace();
         self.check_taken(index, panics);
@@ -315,6 +320,20 @@ impl World {
         let small = self.miners.len() <= MINERS_SMALL;
         if small || self.checker.turns.is_multiple_of(512) {
             self.check_prefixes();
+        }
+    }
+
+    /// A miner's older connection may be accepted behind its newest one, after a stall or for lack of
+    /// descriptors. Whoever accepts it takes it for the newer one, and claims the session for it.
+    fn excuse_overtaken(&mut self, index: usize) {
+        let adopted = std::mem::take(&mut self.hosts[index].ring.adopted);
+        for (miner, link) in adopted {
+            let Some((host, newest)) = self.miners[miner].link.filter(|held| held.1 > link) else {
+                continue;
+            };
+            if let Some(newest) = self.hosts[host].ring.link(newest) {
+                newest.excuse = Some("its miner's older connection was accepted later");
+            }
         }
     }
 

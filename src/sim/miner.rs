@@ -101,6 +101,8 @@ pub enum Note {
     },
     /// It has its former session again.
     Resumed,
+    /// It was refused a session, old or new.
+    TurnedAway,
     /// A share was credited.
     Credited(Submitted),
     /// A share was refused with this code.
@@ -393,6 +395,7 @@ impl Miner {
     fn refused(&mut self, id: u64, code: i64, notes: &mut Vec<Note>) {
         match self.replied(id) {
             Some(share) => notes.push(Note::Refused(share, code)),
+            None if id == ID_SUBSCRIBE => notes.push(Note::TurnedAway),
             None if self.role == Role::Honest => {
                 notes.push(Note::Wrong(format!("error {code} for request {id}")));
             }

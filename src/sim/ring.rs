@@ -62,6 +62,8 @@ pub struct SimRing {
     /// Miners that the shard has closed although nothing had happened to them. Only a panic in
     /// their own session can be the reason.
     pub closed_without_reason: Vec<usize>,
+    /// Links that got a slot since the last look, each with its miner.
+    pub adopted: Vec<(usize, LinkId)>,
     /// Shares that the shard has taken whole since the last look, each with its miner.
     pub taken: Vec<(usize, Submitted)>,
     /// Shares that were read in the turn in which their link was reset, for the world that lies
@@ -95,6 +97,7 @@ impl SimRing {
             wishes: Vec::new(),
             violations: Vec::new(),
             closed_without_reason: Vec::new(),
+            adopted: Vec::new(),
             taken: Vec::new(),
             forgotten: Rc::default(),
             dies_after: None,
@@ -510,6 +513,7 @@ impl Ring for SimRing {
             self.violations.push(format!("{conn:?} was given out twice"));
         }
         if let Some(link) = self.links.get_mut(&socket.0) {
+            self.adopted.push((link.miner, socket.0));
             link.conn = Some(conn);
             link.is_armed = true;
         }

@@ -403,6 +403,25 @@ fn a_thief_on_another_shard_gets_a_new_session_and_its_victim_hears_nothing() {
 }
 
 #[test]
+fn a_late_question_takes_nothing_from_a_newer_connection() {
+    let mut farm = Farm::new(200);
+    let (conn, session, _) = farm.miner(0, HOME);
+    farm.cut(0, conn);
+    // Its lane is full, so that it asks later than the connection after it.
+    farm.worlds[1].lane.room = 0;
+    let old = farm.connect(1, HOME, hello(&session).as_bytes());
+    farm.pass(10_000);
+    let new = farm.connect(0, HOME, hello(&session).as_bytes());
+    farm.pass(10_000);
+    assert_eq!(Session::of(&farm.worlds[0].ring.read(new)).as_ref(), Some(&session));
+    farm.worlds[1].lane.room = usize::MAX;
+    farm.pass(10_000);
+    let got = Session::of(&farm.worlds[1].ring.read(old)).expect("a session of its own");
+    assert_ne!(got.id, session.id);
+    assert_eq!(farm.worlds[0].ring.closed, [conn], "the newer one is still served");
+}
+
+#[test]
 fn what_comes_too_late_is_kept_for_the_next_time() {
     let mut farm = Farm::new(200);
     let (conn, session, job) = farm.miner(0, HOME);

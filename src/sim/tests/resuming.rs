@@ -56,7 +56,7 @@ fn thieves_and_links_that_break_all_the_time_disturb_nobody() {
         Plan { faults: Some(faults), miners: 30, shards: 3, ..Plan::of_seed(seed) }
     });
     println!("{sum:?}");
-    assert!(sum.resumed > 300 && sum.saved > 10, "{sum:?}");
+    assert!(sum.resumed > 300 && sum.saved > 5, "{sum:?}");
 }
 
 /// The network gives a thief its victim's address: both see to it that somebody hears of it.
