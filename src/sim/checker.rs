@@ -323,8 +323,9 @@ impl World {
         }
     }
 
-    /// A miner's older connection may be accepted behind its newest one, after a stall or for lack of
-    /// descriptors. Whoever accepts it takes it for the newer one, and claims the session for it.
+    /// A miner's older connection may be accepted behind its newest one, after a stall or for lack
+    /// of descriptors. Whoever accepts it takes it for the newer one, and claims the session for
+    /// it.
     fn excuse_overtaken(&mut self, index: usize) {
         let adopted = std::mem::take(&mut self.hosts[index].ring.adopted);
         for (miner, link) in adopted {
