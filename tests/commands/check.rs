@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -14,6 +14,8 @@ use crate::support::{HEADFRAME, Home};
 const BROKEN_MIN: usize = 30;
 /// The first example of BIP173 on regtest, as an address of a network that may be mined here.
 const PAYOUT: &str = "[payout]\naddress = \"bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x\"\n";
+/// Port 1, where nobody listens; a port that was free a moment ago may not be any more.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 #[test]
 fn every_broken_file_is_refused_with_line_fault_and_remedy() {
@@ -79,17 +81,14 @@ fn a_simulated_node_has_no_peers_to_ask() {
 #[test]
 fn a_node_that_is_not_there_is_69_with_the_line_and_the_remedy() {
     let home = Home::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
     let cookie = home.path("cookie");
     fs::write(&cookie, "__cookie__:x").expect("written");
-    let text = with_node(&home, address, &format!("cookie_file = {cookie:?}"));
+    let text = with_node(&home, NOBODY, &format!("cookie_file = {cookie:?}"));
     let output = check(&home, &text, &[]);
     assert_eq!(output.status.code(), Some(0), "run starts without: {}", errors(&output));
     let output = check(&home, &text, &["--peers"]);
     assert_eq!(output.status.code(), Some(69), "{}", errors(&output));
-    let wanted = format!("farm.toml:8:7: {address}: the node cannot be reached: ");
+    let wanted = format!("farm.toml:8:7: {NOBODY}: the node cannot be reached: ");
     assert!(errors(&output).contains(&wanted), "{}", errors(&output));
     assert!(errors(&output).contains("; is bitcoind running"), "{}", errors(&output));
 }

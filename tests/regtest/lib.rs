@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ const SPLIT_OUTPUTS: usize = 2_000;
 const COIN: u64 = 100_000;
 /// What each transaction of the mempool pays, in satoshis.
 const FEE: u64 = 1_000;
+/// Where its nodes listen.
+const PORTS: std::ops::Range<u16> = 21_000..23_000;
 /// No answer of a node on this machine takes so long.
 const LIMITS: CallLimits = CallLimits {
     timeout: Duration::from_secs(120),
@@ -47,9 +50,9 @@ const LIMITS: CallLimits = CallLimits {
 pub struct Bitcoind {
     program: PathBuf,
     folder: TempDir,
-    rpc_port: u16,
-    p2p_port: u16,
-    zmq_port: u16,
+    rpc_port: Port,
+    p2p_port: Port,
+    zmq_port: Port,
     chain: &'static str,
     options: Vec<String>,
     child: Option<Child>,
@@ -89,9 +92,10 @@ impl Bitcoind {
     pub fn prepare_on(chain: &'static str, options: &[&str]) -> Option<Bitcoind> {
         let program = program()?;
         let folder = tempfile::tempdir().expect("a folder");
-        let [rpc_port, p2p_port, zmq_port] = free_ports();
+        let [rpc_port, p2p_port, zmq_port] = [(); 3].map(|()| Port::claim());
         let cookie = folder.path().join(cookie_of(chain));
-        let endpoint = Endpoint::new(&format!("http://127.0.0.1:{rpc_port}"), Auth::Cookie(cookie));
+        let url = format!("http://127.0.0.1:{}", rpc_port.number);
+        let endpoint = Endpoint::new(&url, Auth::Cookie(cookie));
         let client = Client::new(&endpoint.expect("a good address"));
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let coins = Vec::new();
@@ -139,8 +143,8 @@ impl Bitcoind {
         command
             .arg(format!("-chain={}", self.chain))
             .arg(format!("-datadir={}", self.folder.path().display()))
-            .arg(format!("-rpcport={}", self.rpc_port))
-            .arg(format!("-bind=127.0.0.1:{}", self.p2p_port))
+            .arg(format!("-rpcport={}", self.rpc_port.number))
+            .arg(format!("-bind=127.0.0.1:{}", self.p2p_port.number))
             .args(["-server", "-listenonion=0", "-dnsseed=0", "-fixedseeds=0", "-discover=0"])
             .args(["-printtoconsole=1", "-debuglogfile=0", "-dbcache=32", "-par=1"])
             .arg("-blockmaxweight=4000000")
@@ -196,12 +200,12 @@ impl Bitcoind {
 
     /// Where it publishes `hashblock`, if it was started so.
     pub fn zmq(&self) -> String {
-        format!("tcp://127.0.0.1:{}", self.zmq_port)
+        format!("tcp://127.0.0.1:{}", self.zmq_port.number)
     }
 
     /// Where other nodes connect.
     pub fn p2p(&self) -> String {
-        format!("127.0.0.1:{}", self.p2p_port)
+        format!("127.0.0.1:{}", self.p2p_port.number)
     }
 
     /// Whether its own help has this text: Knots, for one, knows options that Core does not.
@@ -370,10 +374,31 @@ fn cookie_of(chain: &str) -> PathBuf {
     }
 }
 
-/// Ports that were free a moment ago.
-fn free_ports() -> [u16; 3] {
-    let holders = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    holders.map(|holder| holder.local_addr().expect("bound").port())
+/// A port for one node alone, as long as this lives: also while the node is down, and whatever
+/// other tests run beside this one.
+///
+/// It lies below the ports that the kernel gives to whoever asks for any, and a locked file keeps
+/// the other nodes of this machine away from it.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    /// Its lock ends with it.
+    _lock: File,
+}
+
+impl Port {
+    fn claim() -> Port {
+        let folder = std::env::temp_dir().join("headframe-test-ports");
+        fs::create_dir_all(&folder).expect("a folder for the locks");
+        let claimed = PORTS.into_iter().find_map(|number| {
+            let path = folder.join(number.to_string());
+            let lock = File::options().create(true).append(true).open(path).expect("a lock");
+            lock.try_lock().ok()?;
+            TcpListener::bind(("127.0.0.1", number)).ok()?;
+            Some(Port { number, _lock: lock })
+        });
+        claimed.expect("a port that nobody else has")
+    }
 }
 
 /// Reads on, so that the node never waits for its log to be read.
