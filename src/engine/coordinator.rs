@@ -16,7 +16,7 @@ use std::time::Instant;
 use farm::blocks::{BlockFacts, Journaled, RestoredBlock, SubmitResult};
 use farm::extranonce::ShardIndex;
 use farm::ledger::WorkerStatus;
-use farm::messages::MinerRow;
+use farm::messages::{FromShard, MinerRow};
 use farm::outage::{NO_WORK_MICROS, RELEASED_PER_SECOND_MAX};
 use farm::{Coordinator, Input, Output, Status, WorkHealth};
 use glommio::io::BufferedFile;
@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::StartError;
 use crate::fd::as_file;
 use crate::host_glommio::{IO_MEMORY_BYTES, PREEMPT};
-use crate::lanes::{Bell, CoordinatorEnd, Heard};
+use crate::lanes::{Bell, BlocksUnderWay, CoordinatorEnd, Heard};
 
 /// How often the farm is told the time, in µs.
 const TIMER_US: u64 = 1_000_000;
@@ -109,6 +109,9 @@ pub(crate) struct Desk {
     node: NodeLink,
     /// Blocks that the node's line had no room for: tried again at every turn.
     blocks_waiting: VecDeque<SubmitBlock>,
+    /// Blocks that came from shards.
+    blocks_heard: u64,
+    blocks: Arc<BlocksUnderWay>,
     commands: Receiver<Command>,
     askers: BTreeMap<u64, Sender<Miners>>,
     queries: u64,
@@ -124,6 +127,7 @@ impl Desk {
         coordinator: Coordinator,
         lanes: Vec<CoordinatorEnd>,
         node: NodeLink,
+        blocks: Arc<BlocksUnderWay>,
         commands: Receiver<Command>,
     ) -> (Desk, Arc<Board>) {
         let published = Published { status: Arc::new(coordinator.status()), drained: false };
@@ -137,6 +141,8 @@ impl Desk {
             lanes,
             node,
             blocks_waiting: VecDeque::new(),
+            blocks_heard: 0,
+            blocks,
             commands,
             askers: BTreeMap::new(),
             queries: 0,
@@ -162,6 +168,8 @@ impl Desk {
             self.tell(Input::Timer);
         }
         self.submit_waiting();
+        let unsaved = self.coordinator.blocks_unsaved() as u64;
+        self.blocks.set_saved(self.blocks_heard - unsaved);
         if std::mem::take(&mut self.status_changed) {
             // Together, so that nobody sees a drained farm with the blocks of a moment before.
             let status = Arc::new(self.coordinator.status());
@@ -230,7 +238,10 @@ impl Desk {
         for taken in 0..MESSAGES_PER_LANE {
             match self.lanes[shard].receive() {
                 Some(Heard::Began) => self.tell(Input::ShardStarted(index)),
-                Some(Heard::Message(message)) => self.tell(Input::FromShard(index, message)),
+                Some(Heard::Message(message)) => {
+                    self.blocks_heard += u64::from(matches!(message, FromShard::Block(_)));
+                    self.tell(Input::FromShard(index, message));
+                }
                 None => return taken,
             }
         }

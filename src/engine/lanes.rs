@@ -83,12 +83,33 @@ impl Bell {
     }
 }
 
+/// How many found blocks are under way to where the end of this process cannot lose them, of all
+/// shards: one that ends the process must not take the others' blocks with it.
+#[derive(Debug, Default)]
+pub(crate) struct BlocksUnderWay {
+    given: AtomicU64,
+    saved: AtomicU64,
+}
+
+impl BlocksUnderWay {
+    /// Tells how many of all blocks that ever left the shards are out of danger.
+    pub(crate) fn set_saved(&self, saved: u64) {
+        self.saved.store(saved, Ordering::Release);
+    }
+
+    /// Whether no block is under way.
+    pub(crate) fn is_none(&self) -> bool {
+        self.saved.load(Ordering::Acquire) >= self.given.load(Ordering::Acquire)
+    }
+}
+
 /// What the two ends of one shard's lanes share.
 pub(crate) struct Line {
     to_shard: ArrayQueue<(u32, ToShard)>,
     from_shard: ArrayQueue<(u32, FromShard)>,
     shard_bell: Bell,
     coordinator_bell: Arc<Bell>,
+    blocks: Arc<BlocksUnderWay>,
     /// Which life of the shard runs; 0 before the first.
     life: AtomicU32,
     /// The coordinator has something that did not fit: tell it when there is room.
@@ -112,12 +133,16 @@ pub struct LaneStatus {
 }
 
 impl Line {
-    pub(crate) fn new(coordinator_bell: Arc<Bell>) -> Result<Line, Errno> {
+    pub(crate) fn new(
+        coordinator_bell: Arc<Bell>,
+        blocks: Arc<BlocksUnderWay>,
+    ) -> Result<Line, Errno> {
         Ok(Line {
             to_shard: ArrayQueue::new(TO_SHARD_MAX),
             from_shard: ArrayQueue::new(FROM_SHARD_MAX + BLOCKS_RESERVED),
             shard_bell: Bell::polled()?,
             coordinator_bell,
+            blocks,
             life: AtomicU32::new(0),
             wants_room: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -130,6 +155,11 @@ impl Line {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.shard_bell.ring_always();
+    }
+
+    /// The found blocks of all shards that are under way.
+    pub(crate) fn blocks(&self) -> &BlocksUnderWay {
+        &self.blocks
     }
 
     pub(crate) fn status(&self) -> LaneStatus {
@@ -213,7 +243,10 @@ impl shard::Lane for ShardEnd {
     }
 
     fn send_block(&mut self, block: Box<FoundBlock>) -> Result<(), Box<FoundBlock>> {
+        // Counted before it can be heard of, so that it is never in danger uncounted.
+        self.line.blocks.given.fetch_add(1, Ordering::AcqRel);
         self.push(FromShard::Block(block), FROM_SHARD_MAX + BLOCKS_RESERVED).map_err(|message| {
+            self.line.blocks.given.fetch_sub(1, Ordering::AcqRel);
             match message {
                 FromShard::Block(block) => block,
                 other => unreachable!("a block was sent, {other:?} came back"),
@@ -289,7 +322,7 @@ mod tests {
 
     fn line() -> Arc<Line> {
         let bell = Arc::new(Bell::awaited().expect("an eventfd"));
-        Arc::new(Line::new(bell).expect("an eventfd"))
+        Arc::new(Line::new(bell, Arc::default()).expect("an eventfd"))
     }
 
     fn wants(prefixes: u32) -> FromShard {

@@ -8,7 +8,8 @@
 //!
 //! A panic outside the fence ends this life of the shard: its connections are closed, and a new
 //! life begins on the same thread with the same listening sockets. The third panic within a minute
-//! ends the process instead (`guard.rs`).
+//! ends the process instead (`guard.rs`), behind the turn in which it came. Blocks that were found
+//! leave the shard in either case.
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,14 +19,16 @@ use std::time::Duration;
 
 use pow::Kernel;
 use session::Tick;
-use shard::{Counters, Shard, ShardSettings, Total, Turn};
+use shard::{Counters, Guard, Shard, ShardSettings, Total, Turn};
 use uring::{Pretend, Ring, Setup};
 
 use crate::clock;
 use crate::config::StartError;
 use crate::guard::Fence;
-use crate::lanes::{Line, ShardEnd};
+use crate::lanes::{BlocksUnderWay, Line, ShardEnd};
 
+/// What has panicked if no connection did.
+const ITSELF: &str = "the shard itself, which begins anew";
 /// The longest sleep of a shard: its heartbeat for the watchdog.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// After a turn that served more than this, followers are on their way and pay for waiting.
@@ -58,23 +61,28 @@ pub(crate) struct Ready {
     pub(crate) gathers: bool,
 }
 
-/// Why a life of a shard has ended without a panic.
-enum End {
+/// Why a life of a shard has ended.
+pub(crate) enum End {
     /// Drained, or told to stop.
     Orderly,
     /// The ring could not be made, or failed for good.
     Ring(StartError),
+    /// Panics, which have been counted.
+    Panicked,
 }
 
 /// Serves the shard until it is drained or stopped. The caller is its pinned thread.
 pub(crate) fn serve(berth: &Berth, started: Started) {
     let fence = Fence::new(berth.index);
-    live_again_and_again(&fence, started, |life, started| live(berth, life, &fence, started));
+    live_again_and_again(&fence, berth.line.blocks(), started, |life, started| {
+        live(berth, life, (&fence, &fence), started)
+    });
 }
 
 /// Begins a new life after each that has ended by a panic or by a ring that failed.
 fn live_again_and_again(
     fence: &Fence,
+    blocks: &BlocksUnderWay,
     started: Started,
     mut live: impl FnMut(u32, &mut Option<Started>) -> End,
 ) {
@@ -93,12 +101,22 @@ fn live_again_and_again(
                     fence.note("its ring");
                 }
             },
-            Err(_) => fence.note("the shard itself, which begins anew"),
+            Ok(End::Panicked) => {}
+            Err(_) => fence.note(ITSELF),
+        }
+        if fence.is_doomed() {
+            fence.end_process(|| blocks.is_none());
         }
     }
 }
 
-fn live(berth: &Berth, life: u32, fence: &Fence, started: &mut Option<Started>) -> End {
+/// One life of the shard. The guard is the fence, unless a test stands in between.
+pub(crate) fn live<G: Guard>(
+    berth: &Berth,
+    life: u32,
+    (fence, guard): (&Fence, &G),
+    started: &mut Option<Started>,
+) -> End {
     let mut lane = ShardEnd::begin(berth.line.clone(), life);
     let mut ring = match make_ring(berth, &lane) {
         Ok(ring) => ring,
@@ -114,13 +132,37 @@ fn live(berth: &Berth, life: u32, fence: &Fence, started: &mut Option<Started>) 
         // The engine has given up waiting if nobody hears it.
         let _ = started.send(Ok(Ready { gathers: ring.can_gather() }));
     }
+    let turns = || take_turns(&mut shard, &mut ring, &mut lane, counters, (fence, guard));
+    let end = catch_unwind(AssertUnwindSafe(turns)).unwrap_or_else(|_| {
+        fence.note(ITSELF);
+        End::Panicked
+    });
+    if fence.is_doomed() {
+        fence.end_process(|| shard.hand_over_blocks(&mut lane) && berth.line.blocks().is_none());
+    }
+    // Those of a turn that did not come to its end.
+    shard.hand_over_blocks(&mut lane);
+    end
+}
+
+/// Turn after turn, until the shard is drained, told to stop, or broken.
+fn take_turns<G: Guard>(
+    shard: &mut Shard<Ring>,
+    ring: &mut Ring,
+    lane: &mut ShardEnd,
+    counters: &Counters,
+    (fence, guard): (&Fence, &G),
+) -> End {
     loop {
         let began = clock::now();
-        let turn = shard.turn(began, &mut ring, &mut lane, fence);
+        let turn = shard.turn(began, ring, lane, guard);
         let ended = clock::now();
         let busy_us = ended.since(began);
         counters.busy_us.add(busy_us);
         counters.turn_duration.record(busy_us, 1);
+        if fence.is_doomed() {
+            return End::Panicked;
+        }
         if turn.drained || lane.is_stopped() {
             return End::Orderly;
         }
@@ -170,7 +212,8 @@ mod tests {
     fn a_shard_that_panics_lives_again() {
         let (started, _ready) = channel();
         let mut lives = Vec::new();
-        live_again_and_again(&Fence::new(0), started, |life, _| {
+        let blocks = BlocksUnderWay::default();
+        live_again_and_again(&Fence::new(0), &blocks, started, |life, _| {
             lives.push(life);
             assert!(life > 2, "a panic outside the fence, on purpose");
             End::Orderly
@@ -183,7 +226,8 @@ mod tests {
         const CHILD: &str = "ENGINE_TEST_PANICS";
         if std::env::var_os(CHILD).is_some() {
             let (started, _ready) = channel();
-            live_again_and_again(&Fence::new(0), started, |_, _| panic!("on purpose"));
+            let blocks = BlocksUnderWay::default();
+            live_again_and_again(&Fence::new(0), &blocks, started, |_, _| panic!("on purpose"));
             return;
         }
         let name = "plane::tests::a_third_panic_in_a_minute_ends_the_process";
@@ -202,7 +246,8 @@ mod tests {
         let (started, ready) = channel();
         let missing = UringError::Missing(vec![Feature::DeferTaskrun]);
         let error = || End::Ring(StartError::Ring(missing.clone()));
-        live_again_and_again(&Fence::new(0), started, |_, _| error());
+        let (fence, blocks) = (Fence::new(0), BlocksUnderWay::default());
+        live_again_and_again(&fence, &blocks, started, |_, _| error());
         let told = ready.recv().expect("it was told").expect_err("there is no ring");
         assert!(told.to_string().contains("IORING_SETUP_DEFER_TASKRUN"), "{told}");
     }

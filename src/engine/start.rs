@@ -21,7 +21,7 @@ use shard::{AdmissionSettings, Counters, ShardSettings, Total};
 
 use crate::config::{EngineConfig, Host, StartError};
 use crate::coordinator::{self, Board, Command, Desk, Miners};
-use crate::lanes::{Bell, CoordinatorEnd, LaneStatus, Line};
+use crate::lanes::{Bell, BlocksUnderWay, CoordinatorEnd, LaneStatus, Line};
 use crate::listener::bind_group;
 use crate::placement::Placement;
 use crate::plane::{Berth, Ready};
@@ -111,13 +111,15 @@ impl Engine {
         let settings = coordinator_settings(config);
         let farm = Coordinator::new(settings, config.kernel, clock::now())
             .map_err(StartError::Extranonce)?;
-        let lines = placement.shards.iter().map(|_| Line::new(bell.clone()).map(Arc::new));
+        let blocks = Arc::new(BlocksUnderWay::default());
+        let line = || Line::new(bell.clone(), blocks.clone()).map(Arc::new);
+        let lines = placement.shards.iter().map(|_| line());
         let lines: Vec<Arc<Line>> = lines.collect::<Result<_, _>>().map_err(bell_failed)?;
         let ends = lines.iter().cloned().map(CoordinatorEnd::new).collect();
         let waker = bell.clone();
         node.set_waker(Arc::new(move || waker.ring()));
         let (commands, inbox) = channel();
-        let (desk, board) = Desk::new(farm, ends, node, inbox);
+        let (desk, board) = Desk::new(farm, ends, node, blocks.clone(), inbox);
         let rescue = Bell::awaited().map_err(bell_failed)?;
         let rescued = rescue.counter().map_err(bell_failed)?;
         let pulse = Pulse::start(bell.clone(), rescue)?;
@@ -145,19 +147,7 @@ impl Engine {
         let (started, ready) = channel();
         let total = Arc::new(Total::default());
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let number = u16::try_from(index).expect("at most SHARDS_MAX");
-            let berth = Berth {
-                index: number,
-                core: self.placement.shards[index],
-                listeners,
-                settings: shard_settings(config, number),
-                total: total.clone(),
-                kernel: config.kernel,
-                gather: config.gather,
-                pretend: config.pretend.clone(),
-                line: self.lines[index].clone(),
-                counters: self.counters[index].clone(),
-            };
+            let berth = self.berth(config, index, listeners, total.clone());
             let started = started.clone();
             let join: Join = match config.host {
                 Host::Glommio => {
@@ -179,6 +169,28 @@ impl Engine {
             tracing::warn!("this kernel cannot let followers gather (Linux 6.12): plain waits");
         }
         Ok(())
+    }
+
+    fn berth(
+        &self,
+        config: &EngineConfig,
+        index: usize,
+        listeners: Vec<OwnedFd>,
+        total: Arc<Total>,
+    ) -> Berth {
+        let number = u16::try_from(index).expect("at most SHARDS_MAX");
+        Berth {
+            index: number,
+            core: self.placement.shards[index],
+            listeners,
+            settings: shard_settings(config, number),
+            total,
+            kernel: config.kernel,
+            gather: config.gather,
+            pretend: config.pretend.clone(),
+            line: self.lines[index].clone(),
+            counters: self.counters[index].clone(),
+        }
     }
 
     /// Where miners connect, in the order of the configuration, with the ports that were taken.
@@ -411,12 +423,4 @@ fn counters_from_now() -> Arc<Counters> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_handle_can_be_shared_between_threads() {
-        fn shared<T: Send + Sync>() {}
-        shared::<Engine>();
-    }
-}
+mod tests;

@@ -239,6 +239,8 @@ pub struct BlockDesk {
     waiting: VecDeque<Waiting>,
     open: BTreeMap<u64, Open>,
     settled: VecDeque<SettledBlock>,
+    /// Found by this process, in no journal, and without any node's last word.
+    unsaved: BTreeSet<u64>,
     records: VecDeque<BlockRecord>,
     counts: BlockCounts,
     answers: Vec<NodeAnswers>,
@@ -296,6 +298,7 @@ impl BlockDesk {
             waiting: VecDeque::new(),
             open: BTreeMap::new(),
             settled: VecDeque::new(),
+            unsaved: BTreeSet::new(),
             records: VecDeque::new(),
             counts: BlockCounts::default(),
             answers: vec![NodeAnswers::default(); nodes],
@@ -356,7 +359,9 @@ impl BlockDesk {
         (record.job_number, record.late) = (Some(block.job_number), late);
         let tip = Some(block.tip);
         let parts = Parts::Found { block: Box::new(block), kept };
-        Ok(self.enqueue(record, tip, parts))
+        let id = self.enqueue(record, tip, parts);
+        self.unsaved.insert(id);
+        Ok(id)
     }
 
     /// Takes in a block that the journal gave back: it goes to every node again. Nothing is
@@ -540,6 +545,7 @@ impl BlockDesk {
         let word = self.open.get_mut(&id).and_then(|open| {
             let word = open.ways[place].answered(&result, &retry, now)?;
             open.spoken.get_or_insert(now);
+            self.unsaved.remove(&id);
             if word.rank() > open.best.rank() {
                 open.best = word;
             }
@@ -610,6 +616,9 @@ impl BlockDesk {
             Journaled::Failed(_) => self.counts.journal_failed += 1,
             Journaled::Off | Journaled::Pending | Journaled::Written => {}
         }
+        if matches!(journaled, Journaled::Written | Journaled::Durable) {
+            self.unsaved.remove(&id);
+        }
         if let Some(record) = self.record_mut(id) {
             record.journaled = journaled;
         }
@@ -650,6 +659,12 @@ impl BlockDesk {
     /// Blocks of which no node has said its last word.
     pub fn unsettled(&self) -> usize {
         self.waiting.len() + self.open.values().filter(|open| open.spoken.is_none()).count()
+    }
+
+    /// Blocks that would be lost if the process ended now: no journal has them, and no node has
+    /// said its last word.
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.len()
     }
 
     /// Jobs whose transactions are kept.

@@ -363,6 +363,34 @@ fn the_journals_words_are_kept_and_counted() {
 }
 
 #[test]
+fn a_block_is_saved_by_the_journal_or_by_a_nodes_last_word() {
+    let mut farm = Farm::new();
+    let job = farm.adopt(&template(100, 1, &[]));
+    let [written, unwritten, waiting] = [1, 2, 3].map(|nonce| {
+        assert_eq!(farm.desk.unsaved(), nonce as usize - 1);
+        sent(&mut farm, &job, nonce, Tick(1))
+    });
+    for word in [Journaled::Pending, Journaled::Failed(Arc::from("full")), Journaled::Off] {
+        farm.desk.journaled(written, word);
+    }
+    assert_eq!(farm.desk.unsaved(), 3);
+    farm.desk.journaled(written, Journaled::Written);
+    farm.desk.journaled(written, Journaled::Durable);
+    assert_eq!(farm.desk.unsaved(), 2);
+    farm.desk.submitted(unwritten, 0, no_answer(), None, Tick(2));
+    assert_eq!(farm.desk.unsaved(), 2, "it is tried again");
+    farm.desk.submitted(unwritten, 0, SubmitResult::Accepted, None, Tick(3));
+    assert_eq!(farm.desk.unsaved(), 1);
+    // What the journal gave back is in the journal.
+    let facts = farm.desk.records().last().expect("the newest").facts.clone();
+    let facts = Arc::new(BlockFacts { hash: Hash256([9; 32]), ..(*facts).clone() });
+    farm.desk.restore(RestoredBlock { bytes: Arc::from([0; 81]), facts }, Tick(4));
+    assert_eq!(farm.desk.unsaved(), 1);
+    farm.desk.journaled(waiting, Journaled::Durable);
+    assert_eq!(farm.desk.unsaved(), 0);
+}
+
+#[test]
 fn what_some_node_has_spoken_about_gives_up_its_place() {
     let mut farm = Farm::before(2);
     let job = farm.adopt(&template(7, 1, &[]));

@@ -585,6 +585,11 @@ impl Coordinator {
         }
     }
 
+    /// Blocks that would be lost if the process ended now.
+    pub fn blocks_unsaved(&self) -> usize {
+        self.desk.unsaved()
+    }
+
     /// Every worker's account. Up to 65,536 of them: for the API, not for every turn.
     pub fn workers(&self) -> Vec<WorkerStatus> {
         self.ledger.workers(self.now).collect()

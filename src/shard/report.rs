@@ -130,7 +130,7 @@ impl<R: Ring> Shard<R> {
     /// Sends what is due, most important first, until the lane is full.
     pub(crate) fn write_lane<L: Lane>(&mut self, now: Tick, lane: &mut L) {
         self.let_parked_go(now);
-        let sent = self.write_blocks(lane)
+        let sent = self.hand_over_blocks(lane)
             && self.write_prefixes(now, lane)
             && self.write_resumes(lane)
             && self.write_miners(lane)
@@ -142,7 +142,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn write_blocks<L: Lane>(&mut self, lane: &mut L) -> bool {
+    /// Hands the blocks that wait over to the lane, as far as it has room; true if none is left.
+    /// A turn does so itself: its host needs this only for a shard that will have no further one.
+    pub fn hand_over_blocks<L: Lane>(&mut self, lane: &mut L) -> bool {
         while let Some(block) = self.outgoing.blocks.pop_front() {
             if let Err(block) = lane.send_block(block) {
                 self.outgoing.blocks.push_front(block);
