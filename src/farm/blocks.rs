@@ -667,6 +667,12 @@ impl BlockDesk {
         self.unsaved.len()
     }
 
+    /// The jobs that shards keep too: the newest [`JOBS_LIVE_MAX`], oldest first.
+    pub fn jobs_live(&self) -> impl Iterator<Item = &Arc<Job>> + '_ {
+        let skipped = self.jobs.len().saturating_sub(JOBS_LIVE_MAX);
+        self.jobs.values().skip(skipped).map(|kept| &kept.job)
+    }
+
     /// Jobs whose transactions are kept.
     pub fn jobs_kept(&self) -> usize {
         self.jobs.len()

@@ -448,8 +448,9 @@ impl Coordinator {
             self.shard_died(shard);
         }
         let mut seat = Seat::default();
-        if let Some(job) = &self.newest {
-            seat.push(ToShard::Job(job.clone()));
+        let jobs: Vec<Arc<Job>> = self.desk.jobs_live().cloned().collect();
+        if !jobs.is_empty() {
+            seat.push(ToShard::Jobs(jobs));
         }
         if self.outage.is_released() {
             // The others keep their pace: this one has nobody yet whom it could close.

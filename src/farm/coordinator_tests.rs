@@ -37,15 +37,18 @@ fn new_work(prev: u8) -> Input {
 }
 
 fn jobs_of(outputs: &[Output]) -> Vec<(u16, u32, u32)> {
-    let job = |output: &Output| match output {
-        Output::ToShard(shard, ToShard::Job(job)) => Some((shard.0, job.number, job.tip)),
-        _ => None,
+    let jobs = |output: &Output| match output {
+        Output::ToShard(shard, ToShard::Job(job)) => vec![(shard.0, job.number, job.tip)],
+        Output::ToShard(shard, ToShard::Jobs(jobs)) => {
+            jobs.iter().map(|job| (shard.0, job.number, job.tip)).collect()
+        }
+        _ => Vec::new(),
     };
-    outputs.iter().filter_map(job).collect()
+    outputs.iter().flat_map(jobs).collect()
 }
 
 #[test]
-fn every_shard_gets_every_job_and_a_late_one_gets_the_newest() {
+fn every_shard_gets_every_job_and_a_late_one_gets_what_can_be_credited() {
     let mut farm = coordinator(4);
     outputs(&mut farm, 0, Input::ShardStarted(SHARD));
     outputs(&mut farm, 0, Input::ShardStarted(ShardIndex(1)));
@@ -56,7 +59,7 @@ fn every_shard_gets_every_job_and_a_late_one_gets_the_newest() {
     let sent = outputs(&mut farm, 2, new_work(2));
     assert_eq!(jobs_of(&sent), [(0, 2, 2), (1, 2, 2)]);
     let sent = outputs(&mut farm, 3, Input::ShardStarted(ShardIndex(2)));
-    assert_eq!(jobs_of(&sent), [(2, 2, 2)]);
+    assert_eq!(jobs_of(&sent), [(2, 1, 1), (2, 2, 2)]);
     let job = farm.status().job.expect("there is a job");
     assert_eq!((job.number, job.tip, job.height, job.transactions), (2, 2, 100, 2));
     assert_eq!(job.tip_since, Tick(2));
@@ -94,6 +97,20 @@ fn a_lane_that_was_full_gets_the_newest_job_and_no_older_one() {
     let sent = outputs(&mut farm, 2, new_work(2));
     assert_eq!(jobs_of(&sent), [(0, 2, 2)]);
     assert_eq!(farm.status().shards[0].jobs_replaced, 1);
+}
+
+#[test]
+fn a_shard_that_begins_anew_hears_of_former_jobs_before_any_newer_one() {
+    let mut farm = coordinator(4);
+    let numbers = |sent: &[Output]| jobs_of(sent).iter().map(|job| job.1).collect::<Vec<u32>>();
+    (0..70).for_each(|_| drop(outputs(&mut farm, 1, new_work(1))));
+    farm.handle(Tick(2), Input::ShardStarted(SHARD));
+    let Some(Output::ToShard(shard, jobs)) = farm.poll() else { panic!("jobs") };
+    // Its lane was still full of what its former life was told.
+    farm.unsent(shard, jobs);
+    let sent = outputs(&mut farm, 3, new_work(2));
+    let newest_64_and_the_new_one: Vec<u32> = (7..=71).collect();
+    assert_eq!(numbers(&sent), newest_64_and_the_new_one);
 }
 
 #[test]
@@ -314,6 +331,9 @@ impl World {
 
     fn receive(&mut self, shard: ShardIndex, message: ToShard) {
         match message {
+            ToShard::Jobs(jobs) => {
+                jobs.into_iter().for_each(|job| self.receive(shard, ToShard::Job(job)));
+            }
             ToShard::Job(job) => {
                 let (newest, _) = self.shards.get_mut(&shard).expect("only to running shards");
                 assert!(job.number > *newest, "no job twice, none out of order");

@@ -277,6 +277,8 @@ pub struct Outbox {
     /// shard would not learn that miners must drop that work.
     jobs: VecDeque<Arc<Job>>,
     messages: VecDeque<ToShard>,
+    /// What a shard must know before any newer job.
+    former: Option<Vec<Arc<Job>>>,
     tip_sent: u32,
     jobs_replaced: u64,
 }
@@ -288,6 +290,7 @@ impl Outbox {
     pub fn push(&mut self, message: ToShard) -> Result<(), ToShard> {
         match message {
             ToShard::Job(job) => self.push_job(job),
+            ToShard::Jobs(jobs) => self.former = Some(jobs),
             ToShard::Release { .. } | ToShard::Serve => self.push_posture(message),
             message if self.messages.len() >= OUTBOX_MESSAGES_MAX => return Err(message),
             message => self.messages.push_back(message),
@@ -314,6 +317,9 @@ impl Outbox {
 
     /// The next message for the lane.
     pub fn pop(&mut self) -> Option<ToShard> {
+        if let Some(jobs) = self.former.take() {
+            return Some(ToShard::Jobs(jobs));
+        }
         let on_new_tip = self.jobs.front().is_some_and(|job| job.tip > self.tip_sent);
         let message = if on_new_tip { None } else { self.messages.pop_front() };
         if message.is_some() {
@@ -335,13 +341,14 @@ impl Outbox {
                 self.push_job(job);
                 newer.into_iter().for_each(|job| self.push_job(job));
             }
+            ToShard::Jobs(jobs) => self.former = Some(jobs),
             message => self.messages.push_front(message),
         }
     }
 
     /// Messages and jobs that wait.
     pub fn len(&self) -> usize {
-        self.jobs.len() + self.messages.len()
+        self.jobs.len() + self.messages.len() + usize::from(self.former.is_some())
     }
 
     /// Whether nothing waits.

@@ -21,6 +21,9 @@ pub const MINER_ROWS_MAX: usize = 256;
 pub enum ToShard {
     /// New work. A newer job may have replaced older ones under way.
     Job(Arc<Job>),
+    /// The first word to a shard that begins while others serve: every job that can still be
+    /// credited, oldest first. A miner that comes over from another shard knows them too.
+    Jobs(Vec<Arc<Job>>),
     /// The answer to [`FromShard::WantLease`].
     Lease(Lease),
     /// The other answer to it.

@@ -33,8 +33,12 @@ pub(crate) struct Finished {
 }
 
 impl FanOut {
-    /// A job was adopted. Whether it replaces one that was still on its way.
+    /// A job was adopted. Whether it replaces one that was still on its way. Where nobody can want
+    /// it, nothing is on its way.
     pub(crate) fn start(&mut self, received: Tick, clean: bool, slots: u32) -> bool {
+        if slots == 0 {
+            return false;
+        }
         let overtaken = self.round.take();
         // The connections that the former job has not reached yet wait since that one.
         let clean = clean || overtaken.is_some_and(|round| round.clean);
@@ -45,7 +49,7 @@ impl FanOut {
     /// The next slot to visit.
     pub(crate) fn next(&mut self, slots: u32) -> Option<u32> {
         let round = self.round.as_mut()?;
-        if round.left == 0 || slots == 0 {
+        if round.left == 0 {
             self.submitted = self.round.take();
             return None;
         }
@@ -93,5 +97,16 @@ mod tests {
         assert_eq!(visited, [2, 3, 0, 1], "those who wait longest come first");
         let finished = fan_out.finished(Tick(9)).expect("it is over");
         assert!(finished.clean, "some waited for the clean job that was overtaken");
+    }
+
+    #[test]
+    fn without_a_slot_there_is_no_round() {
+        let mut fan_out = FanOut::default();
+        assert!(!fan_out.start(Tick(0), true, 0));
+        assert!(!fan_out.start(Tick(1), false, 0), "nobody waited for the former one");
+        assert_eq!(
+            (fan_out.is_active(), fan_out.next(1), fan_out.finished(Tick(9))),
+            (false, None, None)
+        );
     }
 }

@@ -104,6 +104,7 @@ impl<R: Ring> Shard<R> {
         while let Some(message) = lane.receive() {
             match message {
                 ToShard::Job(job) => self.adopt_job(job),
+                ToShard::Jobs(jobs) => jobs.into_iter().for_each(|job| self.adopt_job(job)),
                 ToShard::Lease(lease) => self.leases.granted(&lease),
                 ToShard::LeaseRefused(full) => self.leases.refused(full, now),
                 ToShard::Recycled(report) => self.outgoing.spare = Some(report),

@@ -266,11 +266,10 @@ impl World {
     }
 
     /// A share that was sent again may have been credited before its link ended, or its tip may be
-    /// over, of which the miner need not have heard yet. A shard that is new or hardly hears the
-    /// coordinator may lack its job.
+    /// over, of which the miner need not have heard yet. A shard that hardly hears the coordinator
+    /// may lack its job.
     fn check_refused_again(&mut self, index: usize, share: &Submitted, (tip, code): (usize, i64)) {
-        let Faults { death_us, lane_slots, .. } = self.faults;
-        let may_lack = death_us > 0 || lane_slots < LANE_SLOTS_AMPLE;
+        let may_lack = self.faults.lane_slots < LANE_SLOTS_AMPLE;
         let is_over = tip + 1 < self.node.tips.len();
         match code {
             // A late block is known too when it comes again, and was never credited.

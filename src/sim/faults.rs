@@ -37,6 +37,8 @@ pub enum Sabotage {
     EndlessSendBuffer,
     /// Thieves come from the address of the miner whose session they name.
     BorrowedAddress,
+    /// A session that moves to another shard comes there without the shares that were counted.
+    ForgottenShares,
     /// A share is forgotten with a connection that is reset before the turn is over, as a shard
     /// once did.
     ForgottenWithReset,

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use farm::ledger::WorkerId;
-use farm::messages::{FoundBlock, FromShard, Lease, ToShard};
-use session::Job;
+use farm::messages::{FoundBlock, FromShard, Lease, ParkedSession, ToShard};
+use session::{DownstreamSv1, Input, Job, Output, Question, SendBuf, Settings, Shared};
 use shard::Lane;
+use wire::sv1::write::client;
 
 use crate::faults::Sabotage;
 use crate::random::Random;
@@ -64,7 +65,7 @@ pub struct SimLane {
     /// What the present life has told.
     pub told: Told,
     tip_seen: u32,
-    /// Every job that went this way, for the world that lies about tips.
+    /// Every job that went this way, for the worlds that lie about tips and about shares.
     jobs: Vec<Arc<Job>>,
     /// Blocks that never arrive, for the world that lies about them.
     pub forgotten: Rc<RefCell<BTreeSet<[u8; 32]>>>,
@@ -131,7 +132,20 @@ impl SimLane {
 
     /// A lie: a job on a tip that returns is the one that was made there at first.
     fn disguise(&mut self, message: ToShard) -> ToShard {
-        let ToShard::Job(job) = message else { return message };
+        let job = match message {
+            ToShard::Job(job) => job,
+            ToShard::Resumed { id, parked: Some(parked) }
+                if self.sabotage == Some(Sabotage::ForgottenShares) =>
+            {
+                let newest = self.jobs.last().expect("a session had work");
+                let parked = Some(without_shares(*parked, newest));
+                return ToShard::Resumed { id, parked };
+            }
+            message => return message,
+        };
+        if self.sabotage == Some(Sabotage::ForgottenShares) {
+            self.jobs.push(job.clone());
+        }
         if self.sabotage != Some(Sabotage::TipWithoutNumber) {
             return ToShard::Job(job);
         }
@@ -142,22 +156,7 @@ impl SimLane {
             self.jobs.push(job.clone());
             return ToShard::Job(job);
         };
-        ToShard::Job(Arc::new(Job {
-            number: job.number,
-            tip: job.tip,
-            height: job.height,
-            received: job.received,
-            curtime: job.curtime,
-            min_ntime: job.min_ntime,
-            version: job.version,
-            version_mask: job.version_mask,
-            network_target: job.network_target,
-            content: first.content,
-            work: first.work.clone(),
-            coinbase_first: first.coinbase_first.clone(),
-            coinbase_second: first.coinbase_second.clone(),
-            replaces_coinbase_only: job.replaces_coinbase_only,
-        }))
+        ToShard::Job(Arc::new(forged(&job, job.tip, first)))
     }
 
     /// Puts a message before the shard that the coordinator never sent.
@@ -205,6 +204,44 @@ impl SimLane {
         self.wishes.push(at);
         self.from_shard.push_back((at, news));
     }
+}
+
+/// A job on another tip, or with another's content.
+fn forged(job: &Job, tip: u32, content: &Job) -> Job {
+    Job {
+        number: job.number,
+        tip,
+        height: job.height,
+        received: job.received,
+        curtime: job.curtime,
+        min_ntime: job.min_ntime,
+        version: job.version,
+        version_mask: job.version_mask,
+        network_target: job.network_target,
+        content: content.content,
+        work: content.work.clone(),
+        coinbase_first: content.coinbase_first.clone(),
+        coinbase_second: content.coinbase_second.clone(),
+        replaces_coinbase_only: job.replaces_coinbase_only,
+    }
+}
+
+/// A session as it is when its fingerprints do not travel: it is made to see two tips that never
+/// were, after which a session forgets the shares before them.
+fn without_shares(parked: ParkedSession, newest: &Job) -> Box<ParkedSession> {
+    let ParkedSession { peer, since, session } = parked;
+    let mut shared = Shared::new(Settings::default());
+    shared.adopt(Arc::new(forged(newest, newest.tip + 2, newest)));
+    let mut machine = DownstreamSv1::new(since, &shared, 0);
+    let mut hello = Vec::new();
+    client::subscribe(&mut hello, 1, "sim/1", Some(&format!("{:016x}", session.session_id().0)));
+    machine.handle(since, &shared, Input::Bytes(&mut hello));
+    let asked = machine.poll_output(&shared, &mut SendBuf::closed());
+    assert!(matches!(asked, Output::Ask(Question::Resume(_))), "{asked:?}");
+    machine.handle(since, &shared, Input::Resumed(&mut Some(Box::new(session))));
+    let session = machine.park().expect("it had work before");
+    assert!(!session.has_shares(), "they are forgotten");
+    Box::new(ParkedSession { peer, since, session })
 }
 
 impl Lane for SimLane {

@@ -23,7 +23,7 @@ impl World {
             }
             Sabotage::ForeignReset | Sabotage::SharedLease => {}
             Sabotage::LeaseOfTheDead | Sabotage::SameLife | Sabotage::ClockOfTheDate => {}
-            Sabotage::TipWithoutNumber => {
+            Sabotage::TipWithoutNumber | Sabotage::ForgottenShares => {
                 self.hosts.iter_mut().for_each(|host| host.lane.sabotage = Some(lie));
             }
             Sabotage::ForgottenWithReset => {

@@ -249,7 +249,22 @@ impl Farm {
 
     fn new_tip(&mut self) {
         self.tip += 1;
+        self.refresh();
+    }
+
+    /// Another job on the same tip.
+    fn refresh(&mut self) {
         self.tell(Input::Template(template(self.tip, BITS, self.now).into()));
+    }
+
+    /// The next life of a shard, which knows nothing.
+    fn begin_anew(&mut self, shard: u16) {
+        let mut world = World::numbered(shard, 64, AllowList::private(), usize::MAX);
+        world.lane.space = None;
+        self.worlds[usize::from(shard)] = world;
+        self.to_farm.retain(|(_, of, _)| *of != shard);
+        self.to_shard.retain(|(_, of, _)| *of != shard);
+        self.tell(Input::ShardStarted(ShardIndex(shard)));
     }
 
     fn tell(&mut self, input: Input) {
@@ -477,13 +492,8 @@ fn a_shard_that_died_has_nothing_left_and_its_prefixes_rest() {
     // Asked for, and dead before it answers; its next life knows nothing.
     let conn = farm.connect(1, HOME, hello(&session).as_bytes());
     farm.step();
-    let world = World::numbered(0, 64, AllowList::private(), usize::MAX);
-    farm.worlds[0] = world;
-    farm.worlds[0].lane.space = None;
-    farm.to_farm.retain(|(_, shard, _)| *shard != 0);
-    farm.to_shard.retain(|(_, shard, _)| *shard != 0);
     let leased = farm.coordinator.status().space.leased;
-    farm.tell(Input::ShardStarted(ShardIndex(0)));
+    farm.begin_anew(0);
     let status = farm.coordinator.status().space;
     assert!(status.leased < leased && status.resting > 0, "{status:?}");
     farm.pass(RESUME_US_MAX + 10_000);
@@ -491,6 +501,22 @@ fn a_shard_that_died_has_nothing_left_and_its_prefixes_rest() {
     assert_ne!((fresh.id, fresh.extranonce1), (session.id, session.extranonce1));
     let mut served = farm.worlds[1].shard.connections();
     assert!(served.all(|connection| connection.state == MinerState::Mining));
+}
+
+#[test]
+fn a_shard_that_has_begun_anew_counts_shares_of_former_jobs() {
+    let mut farm = Farm::new(200);
+    let (conn, session, former) = farm.miner(0, HOME);
+    farm.cut(0, conn);
+    farm.refresh();
+    farm.begin_anew(1);
+    farm.pass(SECOND);
+    let conn = farm.connect(1, HOME, hello(&session).as_bytes());
+    farm.pass(SECOND);
+    let text = farm.worlds[1].ring.read(conn);
+    assert_eq!(Session::of(&text), Some(session));
+    assert_ne!(job_id(&text).expect("a job"), former);
+    assert!(farm.submit(1, conn, &former, 7).contains("\"result\":true"));
 }
 
 #[test]
@@ -505,11 +531,7 @@ fn a_shard_that_dies_with_a_session_under_way_to_it_leaves_its_prefix_to_rest() 
     while !farm.to_shard.iter().any(came) {
         farm.step();
     }
-    farm.worlds[1] = World::numbered(1, 64, AllowList::private(), usize::MAX);
-    farm.worlds[1].lane.space = None;
-    farm.to_farm.retain(|(_, shard, _)| *shard != 1);
-    farm.to_shard.retain(|(_, shard, _)| *shard != 1);
-    farm.tell(Input::ShardStarted(ShardIndex(1)));
+    farm.begin_anew(1);
     let held = farm.coordinator.status().space;
     assert_eq!(held.free + held.leased + held.resting, held.capacity);
     let conn = farm.connect(0, HOME, hello(&session).as_bytes());

@@ -59,6 +59,16 @@ fn thieves_and_links_that_break_all_the_time_disturb_nobody() {
     assert!(sum.resumed > 300 && sum.saved > 5, "{sum:?}");
 }
 
+/// Every link breaks while replies are under way, and each session goes on without the shares that
+/// were counted: whoever sends them again on another shard has them counted twice.
+#[test]
+fn a_share_that_two_shards_count_is_found_out() {
+    let told = |lie, seed| run(&Plan { sabotage: lie, ..cut(seed, 4) });
+    told(None, 1).unwrap_or_else(|failure| panic!("{failure}"));
+    let said = told(Some(Sabotage::ForgottenShares), 1).expect_err("a share was counted twice");
+    assert!(said.what.contains("shards credited"), "{said}");
+}
+
 /// The network gives a thief its victim's address: both see to it that somebody hears of it.
 #[test]
 fn a_session_that_is_given_to_another_is_found_out() {
