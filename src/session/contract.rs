@@ -42,7 +42,8 @@ pub enum Input<'a> {
     Verdicts(&'a [(Ticket, Verdict)]),
     /// What the farm decided about this miner.
     Policy(Policy),
-    /// The moment named by [`Output::Wait`] came (or time simply passed).
+    /// The moment named by [`Output::Wait`] came (or time simply passed). Only this input ends a
+    /// connection whose time is over.
     Timer,
     /// The answer to either question: the miner's own extranonce and its new session's id.
     Granted(Prefix, SessionId),

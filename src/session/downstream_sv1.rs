@@ -161,9 +161,10 @@ impl DownstreamSv1 {
             }
             Input::Refused(refusal) => self.refused(refusal),
             Input::Command(Command::Drain) => self.close_after_answers(Close::Drained),
-            Input::Job(_) | Input::Timer => {}
+            Input::Job(_) => {}
+            // Every deadline is among those that `Output::Wait` names, so no other input pays.
+            Input::Timer => self.enforce_deadlines(shared),
         }
-        self.enforce_deadlines(shared);
     }
 
     /// Gives the next thing that the machine wants; [`Output::Wait`] ends the drain.

@@ -118,6 +118,28 @@ fn silence_and_a_half_handshake_run_out_of_time() {
 }
 
 #[test]
+fn whatever_comes_in_the_deadline_is_asked_for_until_it_ends_the_connection() {
+    let mut pair = Pair::new();
+    let deadline = pair.now.plus_micros(15 * SECOND);
+    pair.say(SUBSCRIBE);
+    for _ in 0..20 {
+        pair.now = pair.now.plus_micros(SECOND);
+        pair.say(r#"{"id":7,"method":"mining.ping","params":[]}"#);
+        pair.lines();
+        assert_eq!((pair.closed, pair.wait), (None, deadline));
+        // With a send in flight it waits for that send, which has a deadline of its own.
+        pair.sending = true;
+        pair.say(r#"{"id":8,"method":"mining.ping","params":[]}"#);
+        pair.sending = false;
+        pair.input(Input::Job(crate::JobRef { index: crate::JobIndex(0), number: 1 }));
+        pair.lines();
+        assert_eq!((pair.closed, pair.wait), (None, deadline));
+    }
+    pair.pass(0);
+    assert_eq!(pair.closed, Some(Close::HandshakeTimeout));
+}
+
+#[test]
 fn a_miner_at_work_has_no_deadline() {
     let mut pair = Pair::mining(easy());
     for _ in 0..1_000 {
