@@ -26,7 +26,7 @@ use super::NodeConfig;
 use super::choice::Observed;
 use super::health::NodeFault;
 use super::poller::Poller;
-use super::post::{Backoff, Post, SharedBell, Voice, Wake, What};
+use super::post::{Backoff, Post, SharedBell, Voice, Wake, What, pause_after};
 use super::proposal::{ProposalParts, proposal};
 use super::warnings::{Sight, warnings};
 use crate::payout::Network;
@@ -61,10 +61,6 @@ const SIGHT_EVERY: Duration = Duration::from_secs(30);
 const BUSY_REMEMBERED: Duration = Duration::from_secs(600);
 /// An unanswered proposal is tried again so often.
 const PROPOSAL_RETRY: Duration = Duration::from_secs(60);
-/// A node that starts answers cheaply, and the farm waits for it.
-const WARMING_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A node that must be changed before it can be used.
-const WRONG_PAUSE: Duration = Duration::from_secs(30);
 /// A fault may be looked at again this soon, whatever is rung for.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
@@ -141,13 +137,15 @@ impl NodeThread {
         let mut backoff = Backoff::new();
         let mut polled = None;
         while !self.bell.is_stopped() {
+            let began = self.post.clock.now();
             let patience = match self.round(polled.take()) {
                 Ok(()) => {
                     backoff.reset();
                     REFRESH
                 }
                 Err(fault) => {
-                    let pause = pause_after(&fault, backoff.next());
+                    let took = self.post.clock.now().saturating_sub(began);
+                    let pause = pause_after(&fault, took, backoff.next());
                     self.failed(fault);
                     if self.bell.pause(LOOK_AGAIN_MIN) {
                         return;
@@ -352,19 +350,6 @@ impl Newest {
             bytes: template.transactions.iter().map(|bytes| bytes.len() as u64).sum(),
             clock_ahead: clock_shows.then_some(ahead),
         }
-    }
-}
-
-/// A node that starts is asked more often than one that is gone; one whose configuration is wrong
-/// is not made right by asking.
-fn pause_after(fault: &NodeFault, pause: Duration) -> Duration {
-    match fault {
-        NodeFault::Warming(_) => pause.min(WARMING_PAUSE_MAX),
-        NodeFault::WrongNetwork { .. }
-        | NodeFault::Signet
-        | NodeFault::UnknownRule(_)
-        | NodeFault::ProposalRefused(_) => WRONG_PAUSE,
-        _ => pause,
     }
 }
 

@@ -7,14 +7,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::choice::Observed;
+use super::health::NodeFault;
 use crate::rpc::{RpcError, TemplateAnswer, TipHeader};
 
 /// News that wait for the source's thread; it takes each within microseconds.
 pub(super) const NEWS_MAX: usize = 64;
 /// The pause after a first failure; it doubles with each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest pause: a node that is back is found within that.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause where asking costs neither side anything: a node that is down or starts is
+/// back some time, and whoever has restarted it looks for its work at once.
+const CHEAP_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// What was refused within this time has cost nothing: nobody listens, or the cookie is not there.
+/// A name that is looked up in vain or a host that is silent takes longer.
+const CHEAP_MAX: Duration = Duration::from_millis(50);
+/// A node that must be changed before it can be used is asked so often.
+const WRONG_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a node's thread has to say.
 pub(super) struct News {
@@ -195,6 +204,20 @@ impl Bell {
     }
 }
 
+/// How long to leave a node alone after a fault, where `backoff` is what its failures in a row ask
+/// for and `took` is how long it took to fail.
+pub(super) fn pause_after(fault: &NodeFault, took: Duration, backoff: Duration) -> Duration {
+    match fault {
+        NodeFault::Unreachable(_) if took < CHEAP_MAX => backoff.min(CHEAP_PAUSE_MAX),
+        NodeFault::Warming(_) => backoff.min(CHEAP_PAUSE_MAX),
+        NodeFault::WrongNetwork { .. }
+        | NodeFault::Signet
+        | NodeFault::UnknownRule(_)
+        | NodeFault::ProposalRefused(_) => WRONG_PAUSE,
+        _ => backoff,
+    }
+}
+
 /// Pauses that grow with each failure in a row.
 pub(super) struct Backoff {
     next: Duration,
@@ -232,6 +255,30 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
         backoff.reset();
         assert_eq!(backoff.next(), PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_node_that_is_down_or_starts_is_asked_every_second_and_one_that_errs_is_left_alone() {
+        let refused = || NodeFault::Unreachable("connection refused".into());
+        let (at_once, late) = (Duration::from_millis(1), Duration::from_secs(2));
+        for (fault, took, wanted) in [
+            (refused(), at_once, CHEAP_PAUSE_MAX),
+            (refused(), late, PAUSE_MAX),
+            (NodeFault::Warming("Loading block index".into()), late, CHEAP_PAUSE_MAX),
+            (NodeFault::Unauthorized, at_once, PAUSE_MAX),
+            (NodeFault::Slow, late, PAUSE_MAX),
+            (NodeFault::Stalled, late, PAUSE_MAX),
+            (NodeFault::Busy, at_once, PAUSE_MAX),
+            (NodeFault::Garbage("half of it".into()), at_once, PAUSE_MAX),
+            (NodeFault::Signet, at_once, WRONG_PAUSE),
+        ] {
+            let mut backoff = Backoff::new();
+            let pauses: Vec<Duration> =
+                (0..8).map(|_| pause_after(&fault, took, backoff.next())).collect();
+            assert_eq!(pauses.last(), Some(&wanted), "{fault:?} after {took:?}");
+            let first = if wanted == WRONG_PAUSE { WRONG_PAUSE } else { PAUSE_MIN };
+            assert_eq!(pauses.first(), Some(&first), "{fault:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::NodeConfig;
 use super::choice::Observed;
 use super::health::NodeFault;
 use super::node_thread::fault_of_rpc;
-use super::post::{Backoff, Post, SharedBell, Voice, What};
+use super::post::{Backoff, Post, SharedBell, Voice, What, pause_after};
 use super::zmtp::Subscriber;
 use crate::rpc::{CallLimits, Client, RpcError, ZmqNotification};
 
@@ -73,18 +73,21 @@ impl TipThread {
     pub(super) fn run(mut self) {
         let mut backoff = Backoff::new();
         while !self.bell.is_stopped() {
+            let began = self.post.clock.now();
             let error = match self.follow(&mut backoff) {
                 Ok(()) => continue,
                 Err(error) => error,
             };
             self.client.disconnect();
             let fault = fault_of_rpc(error);
+            let took = self.post.clock.now().saturating_sub(began);
+            let pause = pause_after(&fault, took, backoff.next());
             // The rest is told by the thread of templates, which asks for more.
             if matches!(fault, NodeFault::Unreachable(_) | NodeFault::Slow | NodeFault::Stalled) {
                 self.post.observed(Observed::Failed(fault));
             }
             self.bell.doubt();
-            if self.bell.pause(backoff.next()) {
+            if self.bell.pause(pause) {
                 return;
             }
         }
