@@ -36,7 +36,7 @@ const SPLIT_OUTPUTS: usize = 2_000;
 const COIN: u64 = 100_000;
 /// What each transaction of the mempool pays, in satoshis.
 const FEE: u64 = 1_000;
-/// Where its nodes listen.
+/// Where its nodes listen, and others that must be told a port.
 const PORTS: std::ops::Range<u16> = 21_000..23_000;
 /// No answer of a node on this machine takes so long.
 const LIMITS: CallLimits = CallLimits {
@@ -374,20 +374,21 @@ fn cookie_of(chain: &str) -> PathBuf {
     }
 }
 
-/// A port for one node alone, as long as this lives: also while the node is down, and whatever
-/// other tests run beside this one.
+/// A port for one program alone, as long as this lives: also while the program is down, and
+/// whatever other tests run beside this one.
 ///
 /// It lies below the ports that the kernel gives to whoever asks for any, and a locked file keeps
-/// the other nodes of this machine away from it.
+/// the other programs of the tests away from it.
 #[derive(Debug)]
-struct Port {
+pub struct Port {
     number: u16,
     /// Its lock ends with it.
     _lock: File,
 }
 
 impl Port {
-    fn claim() -> Port {
+    /// The lowest that is free.
+    pub fn claim() -> Port {
         let folder = std::env::temp_dir().join("headframe-test-ports");
         fs::create_dir_all(&folder).expect("a folder for the locks");
         let claimed = PORTS.into_iter().find_map(|number| {
@@ -398,6 +399,11 @@ impl Port {
             Some(Port { number, _lock: lock })
         });
         claimed.expect("a port that nobody else has")
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 }
 
