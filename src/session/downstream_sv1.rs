@@ -43,7 +43,7 @@ use handshake::EarlyHints;
 use pow::Difficulty;
 use rolling::Rolling;
 use submit::{Checks, LateBlocks};
-use wire::sv1::{ErrorCode, Id, Lines, Request, Splitter};
+use wire::sv1::{ErrorCode, Id, Lines, Message, Request, Splitter};
 use wire::{FIRST_BYTES_MAX, FirstBytes};
 
 /// Where a connection stands.
@@ -341,22 +341,24 @@ impl DownstreamSv1 {
     }
 
     fn line(&mut self, shared: &Shared, line: &[u8]) {
-        let message = match wire::sv1::parse(line) {
+        // Looked at where it lies: to move it out would cost a share a fifth of its parsing.
+        let parsed = wire::sv1::parse(line);
+        let Message { id, request } = match &parsed {
             Ok(message) => message,
             Err(error) => {
-                self.answer(Id::NULL, Answer::NoMessage(error));
+                self.answer(Id::NULL, Answer::NoMessage(*error));
                 return self.close_after_answers(Close::Malformed);
             }
         };
-        let id = message.id;
-        match message.request {
-            Request::Submit(submit) => self.submit(shared, id, &submit),
-            Request::Subscribe(subscribe) => self.subscribe(shared, id, &subscribe),
-            Request::Authorize { user, .. } => self.authorize(id, &user),
-            Request::Configure(configure) => self.configure(shared, id, &configure),
-            Request::SuggestDifficulty(number) => self.suggest(id, Difficulty::new(number)),
+        let id = *id;
+        match request {
+            Request::Submit(submit) => self.submit(shared, id, submit),
+            Request::Subscribe(subscribe) => self.subscribe(shared, id, subscribe),
+            Request::Authorize { user, .. } => self.authorize(id, user),
+            Request::Configure(configure) => self.configure(shared, id, configure),
+            Request::SuggestDifficulty(number) => self.suggest(id, Difficulty::new(*number)),
             Request::SuggestTarget(target) => {
-                let difficulty = pow::Target::from_be_bytes(target).difficulty();
+                let difficulty = pow::Target::from_be_bytes(*target).difficulty();
                 self.suggest(id, Difficulty::new(difficulty));
             }
             Request::ExtranonceSubscribe => {
@@ -365,8 +367,8 @@ impl DownstreamSv1 {
             Request::Ping => self.answer(id, Answer::Pong),
             Request::GetVersion => self.answer(id, Answer::Version),
             Request::Unknown { .. } => self.unknown(id),
-            Request::InvalidSubmit(reason) => self.bad_submit(id, reason),
-            Request::Invalid(reason) => self.answer(id, Answer::Invalid(reason)),
+            Request::InvalidSubmit(reason) => self.bad_submit(id, *reason),
+            Request::Invalid(reason) => self.answer(id, Answer::Invalid(*reason)),
             // Whatever a miner answers to a ping, it lives; nothing else hangs on it.
             Request::Response(_) => {}
         }
