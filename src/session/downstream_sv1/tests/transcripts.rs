@@ -6,8 +6,9 @@
 //!
 //! First its head, a `key: value` per line: `firmware`, `agent` (what it calls itself, as we keep
 //! it), `evidence` and `missing` (what no evidence was found for). The evidence is `recorded` (a
-//! log or capture that somebody posted), `from source` (the firmware's own code) or `composed` (put
-//! together from several sources, none of which shows it whole). Then one step per line:
+//! log or capture, posted by somebody or made with the program itself), `from source` (the
+//! firmware's own code) or `composed` (put together from several sources, none of which shows it
+//! whole). Then one step per line:
 //! milliseconds since the first connect, a sign, and what belongs to it. `#` begins a comment.
 //!
 //! ```text
@@ -66,6 +67,7 @@ transcripts! {
     antminer_s21_mines: "antminer-s21.txt",
     avalon_mines: "avalon.txt",
     bfgminer_mines: "bfgminer.txt",
+    bfgminer_mines_as_a_proxy: "bfgminer-proxy.txt",
     bitaxe_mines: "bitaxe.txt",
     bitaxe_comes_back_from_its_fallback: "bitaxe-fallback.txt",
     braiins_os_mines: "braiins-os.txt",
@@ -77,6 +79,7 @@ transcripts! {
     nerdminer_mines: "nerdminer.txt",
     nerdqaxe_mines: "nerdqaxe.txt",
     nicehash_verifies_and_mines: "nicehash.txt",
+    para_mines_and_comes_back: "para.txt",
     vnish_mines: "vnish.txt",
     whatsminer_mines: "whatsminer.txt",
 }
