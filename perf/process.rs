@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A reading of one process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -28,6 +30,13 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0 kB");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
     Ok(Usage { cpu_ns, anonymous_bytes: kib * 1_024 })
+}
+
+/// The monotonic clock, in nanoseconds: the same for every process of this machine.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The processor's name and the hashing extensions it has, for the head of a table.

@@ -91,6 +91,8 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "farm",
             "shard",
             "uring",
+            "node",
+            "regtest",
             "serde_json",
             "serde",
             "rustix",

@@ -10,8 +10,6 @@
 mod plot;
 #[path = "../compare/scenarios.rs"]
 mod scenarios;
-#[path = "../compare/servers.rs"]
-mod servers;
 #[path = "../compare/table.rs"]
 mod table;
 

@@ -5,6 +5,8 @@
 //! - `closed`: each connection sends its next share when the last was answered;
 //! - `open`: shares fall due at `rate` a second, latency counts from the due time;
 //! - `idle`: only connects and waits, for memory and for job fan-outs;
+//! - `tips`: tells of each new tip, as a line of JSON, once its full template has reached every
+//!   miner; ends when the server does;
 //! - `echo-closed`, `echo-open`, `echo-idle`: the same against `perf-echo`.
 //!
 //! Keys: `connections=N seconds=S rate=R first=K` (number of the first miner), `storm=1` (connect,
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use perf::process::Usage;
 use perf::report::LoadReport;
+use perf::tips::TipWatch;
 use perf::traffic::{Heard, Miner};
 use perf::{process, sockets};
 use shard::{Chunk, Completion, ConnId, ReceiveEnd, Ring as _};
@@ -61,6 +64,7 @@ enum Mode {
     Closed,
     Open,
     Idle,
+    Tips,
 }
 
 struct Conn {
@@ -86,6 +90,7 @@ struct Load {
     window: Option<Window>,
     latency_ns: Histogram<u64>,
     fan_out: FanOut,
+    tips: TipWatch,
     report: LoadReport,
 }
 
@@ -123,6 +128,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Mode::Closed => load.run_closed()?,
         Mode::Open => load.run_open()?,
         Mode::Idle => load.run_idle()?,
+        Mode::Tips => load.run_tips()?,
     }
     load.report.server_bytes = load.server_usage().anonymous_bytes;
     load.report.server_growth_bytes =
@@ -145,6 +151,7 @@ impl Options {
             "closed" => Mode::Closed,
             "open" => Mode::Open,
             "idle" => Mode::Idle,
+            "tips" => Mode::Tips,
             other => return Err(format!("no such mode: {other}").into()),
         };
         let mut options = Options {
@@ -182,6 +189,7 @@ impl Load {
     fn new(options: Options) -> Result<Load, Box<dyn Error>> {
         let setup = Setup { gather: false, ..Setup::default() };
         Ok(Load {
+            tips: TipWatch::new(options.connections as usize),
             options,
             ring: Ring::new(setup)?,
             conns: Vec::new(),
@@ -345,6 +353,17 @@ impl Load {
         Ok(())
     }
 
+    fn run_tips(&mut self) -> Result<(), Box<dyn Error>> {
+        self.open_window();
+        while self.report.closed == 0 {
+            self.turn(Duration::from_millis(100))?;
+            if let Some(tip) = self.tips.take() {
+                println!("{}", serde_json::to_string(&tip)?);
+            }
+        }
+        Ok(())
+    }
+
     fn open_window(&mut self) {
         (self.report.answered, self.report.refused) = (0, 0);
         self.latency_ns.clear();
@@ -455,6 +474,9 @@ impl Load {
                     conn.miner.write_authorize(&mut conn.outbox);
                 }
                 Heard::Answered { accepted } => self.answer(slot, accepted, size, now_ns),
+                Heard::Job if self.options.mode == Mode::Tips && self.window.is_some() => {
+                    self.tips.hear(slot, line, process::monotonic_ns());
+                }
                 Heard::Job => self.job(slot, size, now_ns),
                 Heard::Authorized | Heard::Other => {}
             }

@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use perf::process;
 use perf::report::{LoadReport, Spread};
+use perf::servers::{GENERATOR_CORE, Kind, Server, program};
 use serde::Serialize;
 
-use crate::servers::{Kind, Server, program};
-
-/// The core of the generators.
-const GENERATOR_CORE: &str = "1";
 /// One generator holds at most this many connections; nofile ends at 20,000. A job's way to all
 /// miners is timed by one generator alone.
 const CONNECTIONS_PER_GENERATOR: u64 = 10_000;

@@ -148,6 +148,9 @@ impl Bitcoind {
             .args(["-server", "-listenonion=0", "-dnsseed=0", "-fixedseeds=0", "-discover=0"])
             .args(["-printtoconsole=1", "-debuglogfile=0", "-dbcache=32", "-par=1"])
             .arg("-blockmaxweight=4000000")
+            // As on the main chain: on regtest it would look over its whole mempool with each
+            // transaction, and over all headers with each block.
+            .args(["-checkmempool=0", "-checkblockindex=0"])
             .args((self.chain == "regtest").then_some("-acceptnonstdtxn=1"))
             .args(self.knows("-blockmaxsize=").then_some("-blockmaxsize=4000000"))
             .args(&self.options)
@@ -270,15 +273,20 @@ impl Bitcoind {
     /// Puts so many more transactions into the mempool, each with a witness and a coin of its own.
     /// Blocks are found for the coins where they are short, so do this before what must not move.
     pub fn fill_mempool(&mut self, count: usize) {
-        while self.coins.len() < count {
-            self.split_coinbase();
-        }
+        self.make_coins(count);
         for coin in self.coins.split_off(self.coins.len() - count) {
             let output = TxOut {
                 value: Amount::from_sat(COIN - FEE),
                 script_pubkey: address().script_pubkey(),
             };
             self.send(&spend(coin, vec![output]));
+        }
+    }
+
+    /// Finds blocks until there are coins for so many transactions: those find no more blocks then.
+    pub fn make_coins(&mut self, count: usize) {
+        while self.coins.len() < count {
+            self.split_coinbase();
         }
     }
 

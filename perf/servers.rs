@@ -1,5 +1,5 @@
 //! The servers under load, each started alone and pinned to the first core: the echo floor,
-//! headframe on its simulated node, and translator_sv2 in front of pool_sv2.
+//! headframe on its simulated node or on a bitcoind, and translator_sv2 in front of pool_sv2.
 
 use std::error::Error;
 use std::fs;
@@ -10,15 +10,17 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// The core of whatever is measured; generators have the other one.
-pub(crate) const SERVER_CORE: &str = "0";
+/// The core of whatever is measured.
+pub const SERVER_CORE: &str = "0";
+/// The core of the generators.
+pub const GENERATOR_CORE: &str = "1";
 const START_SECONDS_MAX: u64 = 60;
 /// Mainnet's bits of a difficulty that no generator ever meets.
 const MAINNET_DIFFICULTY: f64 = 1e14;
 
 /// What is put under load.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The bare ring with the same bytes.
     Echo {
         /// Bytes of one request, one reply and one job.
@@ -33,13 +35,19 @@ pub(crate) enum Kind {
         /// Seconds between new tips.
         block_seconds: u32,
     },
+    /// One shard of headframe on a bitcoind.
+    OnBitcoind {
+        /// `key = value` lines of `[node]`.
+        node: String,
+    },
     /// translator_sv2, pool_sv2 and the template stand-in.
     Translator,
 }
 
 impl Kind {
     /// An echo with other bytes, where any were seen; everything else as it is.
-    pub(crate) fn with_bytes(&self, seen: Option<[u64; 3]>) -> Kind {
+    #[must_use]
+    pub fn with_bytes(&self, seen: Option<[u64; 3]>) -> Kind {
         match (self, seen) {
             (Kind::Echo { bytes }, Some(seen)) => {
                 let bytes = [0, 1, 2].map(|at| if seen[at] > 0 { seen[at] } else { bytes[at] });
@@ -51,11 +59,11 @@ impl Kind {
 }
 
 /// A server that runs until this is dropped.
-pub(crate) struct Server {
+pub struct Server {
     /// Where miners connect.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// The process whose CPU and memory count.
-    pub(crate) pid: u32,
+    pub pid: u32,
     children: Vec<Child>,
     tips: Option<ChildStdin>,
     folder: PathBuf,
@@ -66,21 +74,25 @@ impl Server {
     ///
     /// # Errors
     /// When a program is missing or does not come up.
-    pub(crate) fn start(kind: &Kind, peers: Option<&Path>) -> Result<Server, Box<dyn Error>> {
+    pub fn start(kind: &Kind, peers: Option<&Path>) -> Result<Server, Box<dyn Error>> {
         let folder = std::env::temp_dir().join(format!("headframe-perf-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         match kind {
             Kind::Echo { bytes: [_, reply, job] } => start_echo(folder, *reply, *job),
             Kind::Headframe { program, shards, block_seconds } => {
-                start_headframe(folder, program, shards, *block_seconds)
+                start_headframe(folder, program, shards, &simulated(*block_seconds))
+            }
+            Kind::OnBitcoind { node } => {
+                let node = format!("[node]\n{node}\n[payout]\nscript = \"51\"\n");
+                start_headframe(folder, "headframe", "", &node)
             }
             Kind::Translator => start_translator(folder, peers.ok_or("the peer is not built")?),
         }
     }
 
     /// Makes the peer's template source announce a new previous hash.
-    pub(crate) fn new_tip(&mut self) {
+    pub fn new_tip(&mut self) {
         if let Some(tips) = &mut self.tips {
             let _ = tips.write_all(b"tip\n");
             let _ = tips.flush();
@@ -101,7 +113,7 @@ impl Drop for Server {
 
 /// The path of a program that was built beside this one.
 #[must_use]
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.with_file_name(name)
 }
@@ -115,13 +127,14 @@ fn pinned(program: &Path) -> Command {
     command
 }
 
-/// A port below the range from which the kernel takes those of outgoing connections.
+/// A port below the range from which the kernel takes those of outgoing connections, and above
+/// those of the regtest nodes.
 fn free_port() -> Result<u16, Box<dyn Error>> {
-    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    static NEXT: AtomicU16 = AtomicU16::new(23_000);
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
         if port > 30_000 {
-            return Err("no free port between 21,000 and 30,000".into());
+            return Err("no free port between 23,000 and 30,000".into());
         }
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
@@ -145,7 +158,7 @@ fn start_headframe(
     folder: PathBuf,
     name: &str,
     shards: &str,
-    block_seconds: u32,
+    node: &str,
 ) -> Result<Server, Box<dyn Error>> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -153,9 +166,7 @@ fn start_headframe(
     let config = format!(
         "[listen]\naddress = [\"{address}\"]\n[state]\ndirectory = {state:?}\n\
          [shards]\ncount = 1\n{shards}\n\
-         [difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
-         [node]\nsimulated = true\n[node.simulation]\ndifficulty = {MAINNET_DIFFICULTY:e}\n\
-         block_seconds = {block_seconds}\nspacing = \"fixed\"\ntransactions = 4000\n\
+         [difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n{node}\
          [limits]\nconnections = 19000\nper_source = 19000\nfingerprints = 1000000\n\
          [http]\naddress = \"{http}\"\n[log]\nlevel = \"warn\"\n"
     );
@@ -173,6 +184,14 @@ fn start_headframe(
         return Err(format!("headframe: {error}\n{log}").into());
     }
     Ok(Server { address, pid, children: vec![child], tips: None, folder })
+}
+
+/// A chain whose blocks nobody under load finds.
+fn simulated(block_seconds: u32) -> String {
+    format!(
+        "[node]\nsimulated = true\n[node.simulation]\ndifficulty = {MAINNET_DIFFICULTY:e}\n\
+         block_seconds = {block_seconds}\nspacing = \"fixed\"\ntransactions = 4000\n"
+    )
 }
 
 /// Asks `/readyz` until it says 200: listening and with a job.
