@@ -247,6 +247,11 @@ impl Client {
         }
     }
 
+    /// Whether the node itself ends a wait for a tip, as it moves.
+    pub fn can_wait(&mut self, limits: CallLimits) -> Result<bool, RpcError> {
+        self.waits(limits).map(|waits| waits != Waits::Never)
+    }
+
     fn waits(&mut self, limits: CallLimits) -> Result<Waits, RpcError> {
         if let Some(waits) = self.waits {
             return Ok(waits);

@@ -49,6 +49,7 @@ struct State {
     chain: Vec<Header>,
     habits: BTreeMap<&'static str, Habit>,
     requests: BTreeMap<String, usize>,
+    long_polls: usize,
     connections: Vec<TcpStream>,
     salt: u32,
     down: bool,
@@ -64,6 +65,7 @@ impl FakeNode {
                 chain: Vec::new(),
                 habits: BTreeMap::new(),
                 requests: BTreeMap::new(),
+                long_polls: 0,
                 connections: Vec::new(),
                 salt: u32::from(address.port()),
                 down: false,
@@ -133,6 +135,11 @@ impl FakeNode {
     /// Requests of a method so far.
     pub(super) fn requests(&self, method: &str) -> usize {
         self.inner.lock().requests.get(method).copied().unwrap_or(0)
+    }
+
+    /// Requests for a template that wait for the next tip, so far.
+    pub(super) fn long_polls(&self) -> usize {
+        self.inner.lock().long_polls
     }
 }
 
@@ -205,6 +212,7 @@ impl Inner {
             };
             let mut state = self.lock();
             *state.requests.entry(method.clone()).or_default() += 1;
+            state.long_polls += usize::from(!request["params"][0]["longpollid"].is_null());
             let habit = state.habits.get(method.as_str()).or(state.habits.get("*")).cloned();
             drop(state);
             let goes_on = match habit {

@@ -3,13 +3,18 @@
 //! ```text
 //! check: chain, first block, loading? ─► template ─► proposal, once ─► to the choice
 //!        ▲                                  ▲                             │
-//!        └── pause, 0.1 to 5 s ◄── fault    └── long poll answered, new tip, or 30 s ◄┘
+//!        └── pause, 0.1 to 5 s ◄── fault    └── new tip, long poll answered, or 30 s ◄┘
 //! ```
-//! Between two templates a long poll is open, on a connection and a thread of its own (`poller`),
-//! because nothing can take a request back from a node: one that is given up holds a thread of
-//! the node's until its tip or mempool changes. A new tip is heard by `tip_thread` before any
-//! template of it can be there; the long poll then has a moment to bring it, and is overtaken by
-//! a plain request if it does not.
+//! A new tip is heard by `tip_thread`, which fetches its header and then rings here. No long poll
+//! is open meanwhile: it would wake with the tip, and bitcoind makes and writes the whole template
+//! under the lock that a header needs too, so that the job from the header would come no sooner
+//! than the template.
+//!
+//! Only where the node cannot wait for its tip a long poll is open between two templates, on a
+//! connection and a thread of its own (`poller`), because nothing can take a request back from a
+//! node: one that is given up holds a thread of the node's until its tip or mempool changes. When
+//! the tip is heard otherwise, the poll has a moment to bring the template, and is overtaken by a
+//! plain request if it does not.
 //!
 //! Whether the node is the source is none of its business: every node is asked alike, so that a
 //! backup's template is as fresh as the first one's.
@@ -224,7 +229,7 @@ impl NodeThread {
         if self.tip.replace(tip) != Some(tip) && was_polled && self.rung() != Some(tip) {
             self.bell.doubt();
         }
-        if let Some(id) = facts.longpollid {
+        if let Some(id) = facts.longpollid.filter(|_| self.bell.is_prompt() == Some(false)) {
             self.poller.open(id, tip);
         }
         self.look()

@@ -99,6 +99,8 @@ pub(super) struct Bell {
 #[derive(Default)]
 struct Rung {
     tip: Option<TipHeader>,
+    /// Whether the node tells of a tip as it moves, once that is known.
+    prompt: Option<bool>,
     news: bool,
     doubted: bool,
     /// As many as a `Poller` has on their way.
@@ -138,6 +140,16 @@ impl Bell {
         state.news = true;
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Whether the node was found to tell of a tip as it moves, without a long poll.
+    pub(super) fn set_prompt(&self, prompt: bool) {
+        self.lock().prompt = Some(prompt);
+    }
+
+    /// What was found last.
+    pub(super) fn is_prompt(&self) -> Option<bool> {
+        self.lock().prompt
     }
 
     /// Somebody should look how the node is.

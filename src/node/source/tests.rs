@@ -172,6 +172,7 @@ fn every_fault_is_told_apart_and_the_node_is_taken_when_it_is_well() {
 #[test]
 fn a_node_that_stops_in_the_middle_keeps_miners_on_their_job() {
     let node = FakeNode::start();
+    node.has("help", Habit::Result(json!("help: unknown command: waitfornewblock")));
     let tip = node.mine(1);
     let mut farm = Farm::of(&[&node]);
     farm.mines_on(tip);
@@ -188,6 +189,26 @@ fn a_node_that_stops_in_the_middle_keeps_miners_on_their_job() {
     node.heal();
     farm.mines_on(next);
     farm.is(0, "ready");
+}
+
+#[test]
+fn no_long_poll_stands_between_a_header_and_a_node_that_waits_for_its_tip() {
+    let node = FakeNode::start();
+    let tip = node.mine(1);
+    let mut farm = Farm::of(&[&node]);
+    farm.mines_on(tip);
+    for _ in 0..5 {
+        let next = node.mine(1);
+        farm.mines_on(next);
+    }
+    assert_eq!(node.long_polls(), 0);
+    // The next node cannot wait, and gets them.
+    let other = FakeNode::start();
+    other.has("help", Habit::Error(-32601, "Method not found"));
+    let tip = other.mine(1);
+    let mut farm = Farm::of(&[&other]);
+    farm.mines_on(tip);
+    until("a long poll is open", SOON, || other.long_polls() == 1);
 }
 
 #[test]

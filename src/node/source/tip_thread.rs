@@ -79,6 +79,8 @@ impl TipThread {
                 Err(error) => error,
             };
             self.client.disconnect();
+            // Where this thread is not let in, a long poll may still bring tips.
+            self.bell.set_prompt(false);
             let fault = fault_of_rpc(error);
             let took = self.post.clock.now().saturating_sub(began);
             let pause = pause_after(&fault, took, backoff.next());
@@ -96,6 +98,8 @@ impl TipThread {
     /// Follows the node's tip until it fails or everything ends.
     fn follow(&mut self, backoff: &mut Backoff) -> Result<(), RpcError> {
         let best = self.client.best_hash(LIMITS)?;
+        // A node that does not let us ask how it waits may still have its publisher.
+        self.bell.set_prompt(self.client.can_wait(LIMITS).unwrap_or(false));
         self.learn(best)?;
         self.bell.doubt();
         while !self.bell.is_stopped() {
