@@ -90,12 +90,6 @@ impl Farm {
     }
 }
 
-/// Finds a block that pays to others than the harness does: not one that was found before.
-fn other_block(node: &mut Bitcoind) -> String {
-    let block = node.rpc("generateblock", serde_json::json!(["raw(51)", []]));
-    block["hash"].as_str().expect("a hash").to_owned()
-}
-
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + SOON + SOON;
     while !is_so() {
@@ -122,7 +116,7 @@ fn tips_are_followed_up_in_a_flood_back_and_up_again() {
         }
         // An empty mempool's template is as quick as a header; a full one's comes after it.
         node.fill_mempool(1_000);
-        let tip = other_block(&mut node);
+        let tip = node.mine_empty();
         farm.mines_on(&tip);
         let of_tip: Vec<bool> =
             farm.seen.iter().filter(|(on, _, _)| *on == tip).map(|(_, _, full)| *full).collect();
@@ -135,7 +129,7 @@ fn tips_are_followed_up_in_a_flood_back_and_up_again() {
         farm.mines_on(&flood[198]);
         node.invalidate(&flood[195]);
         farm.mines_on(&flood[194]);
-        let other = other_block(&mut node);
+        let other = node.mine_empty();
         farm.mines_on(&other);
         node.reconsider(&flood[195]);
         farm.mines_on(&flood[199]);
@@ -174,7 +168,7 @@ fn a_backup_of_the_same_height_takes_over_from_a_node_that_is_stopped() {
     let Some(mut backup) = Bitcoind::start(&[]) else { return };
     let tip = main.mine(3).pop().expect("three blocks");
     backup.mine(2);
-    let other = other_block(&mut backup);
+    let other = backup.mine_empty();
     assert_eq!(main.height(), backup.height());
     assert_ne!(tip, other);
     let mut farm = Farm::of(Network::Regtest, &[(&main, false), (&backup, false)]);

@@ -1,0 +1,20 @@
+//! `headframe run` on real bitcoinds, with CPU miners that hash for real: its blocks are accepted
+//! and pay whom they should, none is lost to a crash, and nobody is dropped whatever the node does.
+//!
+//! `HEADFRAME_RUNS` says how many blocks are to survive a kill -9 each, `HEADFRAME_AWAY_SECONDS`
+//! how long the node is away, and `HEADFRAME_FLOOD_SECONDS` in which time it has 200 new tips.
+
+mod support;
+
+#[path = "bitcoind_farm/crowd.rs"]
+mod crowd;
+#[path = "bitcoind_farm/farm.rs"]
+mod farm;
+#[path = "bitcoind_farm/kills.rs"]
+mod kills;
+#[path = "bitcoind_farm/outages.rs"]
+mod outages;
+#[path = "bitcoind_farm/payouts.rs"]
+mod payouts;
+#[path = "bitcoind_farm/proxy.rs"]
+mod proxy;

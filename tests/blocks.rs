@@ -1,0 +1,117 @@
+//! A block outlives the process that found it: the real binary, killed between a share and the
+//! node's answer, and started again.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use support::{Daemon, Home, LIMIT, get};
+
+/// Half of all hashes are blocks, and nobody else finds one.
+const CHAIN: &str = "difficulty = 4.66e-10\nblock_seconds = 0.0\n";
+const REST: &str = "[difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
+    [log]\nformat = \"json\"\n";
+/// So many tries are no block at all once in a million runs.
+const TRIES: u32 = 20;
+
+/// The daemon of a file, and where miners and pages are.
+fn start(home: &Home, answer_seconds: f64) -> (Daemon, String, String) {
+    let text = home.config(&format!("{CHAIN}answer_seconds = {answer_seconds:?}\n{REST}"));
+    let mut daemon = Daemon::start(&home.write(&text));
+    let address = |line: String| {
+        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        rest.expect("the log names the address").to_owned()
+    };
+    let stratum = address(daemon.wait_for("miners connect here"));
+    let pages = address(daemon.wait_for("pages are served here"));
+    (daemon, stratum, pages)
+}
+
+fn page(address: &str, path: &str) -> Value {
+    let answer = get(address, path);
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// Mines until some block must have been found.
+fn mine(stratum: &str) {
+    let stream = TcpStream::connect(stratum).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
+    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
+        let line = lines.next().expect("it goes on");
+        let message: Value = serde_json::from_str(&line).expect("JSON");
+        if wanted(&message) {
+            return message;
+        }
+    };
+    let hello = "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n\
+                 {\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"farm.a\",\"x\"]}\n";
+    (&stream).write_all(hello.as_bytes()).expect("sent");
+    let job = next(&|message| message["method"] == "mining.notify");
+    let (job_id, ntime) = (&job["params"][0], &job["params"][7]);
+    for nonce in 0..TRIES {
+        let id = 10 + nonce;
+        let submit = format!(
+            "{{\"id\":{id},\"method\":\"mining.submit\",\"params\":[\"farm.a\",{job_id},\
+             \"00000000\",{ntime},\"{nonce:08x}\"]}}\n"
+        );
+        (&stream).write_all(submit.as_bytes()).expect("sent");
+        next(&|message| message["id"] == id);
+    }
+}
+
+/// Asks until the blocks' page is as wanted.
+fn until(pages: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let body = page(pages, "/api/v1/blocks");
+        let blocks = body["blocks"].as_array().expect("a list").clone();
+        if wanted(&blocks) {
+            return blocks;
+        }
+        assert!(started.elapsed() < LIMIT, "{body}");
+    }
+}
+
+#[test]
+fn a_block_outlives_a_kill_between_share_and_answer() {
+    let home = Home::new();
+    // This node takes so long that the process dies before it has heard anything.
+    let (mut daemon, stratum, pages) = start(&home, 60.0);
+    daemon.until_ready(&pages);
+    mine(&stratum);
+    let journaled = |block: &Value| block["journal"] == "written" || block["journal"] == "durable";
+    let first = until(&pages, |blocks| blocks.last().is_some_and(journaled)).pop();
+    let first = first.expect("it was found");
+    assert_eq!((&first["outcome"], &first["restored"]), (&"submitted".into(), &false.into()));
+    daemon.child.kill().expect("kill -9");
+    daemon.child.wait().expect("dead");
+    assert!(fs::metadata(home.path("state/blocks.journal")).is_ok());
+
+    let (mut daemon, _, pages) = start(&home, 0.0);
+    daemon.until_ready(&pages);
+    let ready = Instant::now();
+    let blocks = until(&pages, |blocks| !blocks.is_empty());
+    let job_age = page(&pages, "/api/v1/status")["job"]["age_seconds"].as_f64().expect("a job");
+    let between = ready.elapsed().as_secs_f64();
+    assert_eq!(blocks.last().expect("the oldest")["hash"], first["hash"], "and it comes first");
+    for block in &blocks {
+        assert_eq!(block["restored"], true, "{block}");
+        let sent_age = block["first_byte_age_seconds"].as_f64().expect("it went out");
+        assert!(sent_age + between >= job_age, "sent {sent_age} s ago, the job {job_age} s");
+    }
+    // The chain of the same seed begins again: the first of them is its next block.
+    let settled = |block: &Value| block["outcome"] != "submitted";
+    let blocks = until(&pages, |blocks| blocks.iter().all(settled));
+    let (oldest, others) = blocks.split_last().expect("the oldest");
+    assert_eq!(oldest["outcome"], "accepted", "{oldest}");
+    assert!(others.iter().all(|other| other["outcome"] == "stale"), "{others:?}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+}
