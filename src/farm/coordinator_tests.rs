@@ -274,6 +274,8 @@ struct World {
     /// Per running shard: the newest job it has, and the ranges that it holds.
     shards: BTreeMap<ShardIndex, (u32, Vec<PrefixRange>)>,
     closed: BTreeSet<ShardIndex>,
+    /// The shards that let their miners go.
+    released: BTreeSet<ShardIndex>,
 }
 
 impl World {
@@ -286,6 +288,7 @@ impl World {
                 self.drive(Input::Template(Arc::new(template(9, self.prev, &transactions))));
             }
             Op::Start(shard) => {
+                self.released.remove(&ShardIndex(shard));
                 self.shards.insert(ShardIndex(shard), (0, Vec::new()));
                 self.drive(Input::ShardStarted(ShardIndex(shard)));
             }
@@ -352,6 +355,12 @@ impl World {
                 }
             }
             ToShard::LeaseRefused(full) => assert_eq!(full.leased + full.resting, full.capacity),
+            ToShard::Release { .. } => {
+                let never = self.newest == 0 && self.now >= NO_WORK_MICROS;
+                assert!(never, "only a farm that never had work waits for it");
+                self.released.insert(shard);
+            }
+            ToShard::Serve => drop(self.released.remove(&shard)),
             other => panic!("{other:?} was not asked for"),
         }
     }
@@ -366,6 +375,8 @@ impl World {
             assert!(held <= self.farm.space.leased_to(*shard));
             if !self.closed.contains(shard) {
                 assert_eq!(*newest, self.newest, "an open lane has the newest job at once");
+                let serves = self.newest == 0 || !self.released.contains(shard);
+                assert!(serves, "with work, a shard serves");
             }
         }
     }
@@ -383,6 +394,7 @@ proptest! {
             newest: 0,
             shards: BTreeMap::new(),
             closed: BTreeSet::new(),
+            released: BTreeSet::new(),
         };
         ops.iter().for_each(|op| world.apply(op));
         world.closed.clear();
