@@ -68,10 +68,11 @@ fn second_waits(waiting: &mut SignalFd) -> bool {
 }
 
 /// Ends the process by the signal itself, as if it had never been blocked: the exit status then
-/// says truly that nothing was drained.
+/// says truly that nothing was drained. By SIGKILL where the signal is ignored: shells start what
+/// runs in the background so, and it goes on to the program.
 fn die(signals: &SigSet, signal: Signal) {
     let died = signals.thread_unblock().and_then(|()| raise(signal));
-    if died.is_err() {
+    if died.and_then(|()| raise(Signal::SIGKILL)).is_err() {
         std::process::abort();
     }
 }
