@@ -29,7 +29,7 @@ pub use park::Parked;
 use crate::class::Class;
 use crate::contract::{
     Close, Command, Event, FoundShare, Input, LimitReached, NotSv1, Output, Policy, Prefix,
-    Question, SessionId, ShareEvent, ShareToCheck, Tick,
+    Question, Refusal, SessionId, ShareEvent, ShareToCheck, Tick,
 };
 use crate::fingerprints::Fingerprints;
 use crate::send_buf::SendBuf;
@@ -445,7 +445,7 @@ impl DownstreamSv1 {
     /// Ends the connection when everything that was read is answered. The first reason stays.
     fn close_after_answers(&mut self, reason: Close) {
         if !matches!(self.state, State::Closing(_) | State::Closed) {
-            self.answers.refuse_grants("no new miners");
+            self.answers.refuse_grants(no_session(reason));
             self.state = State::Closing(reason);
         }
     }
@@ -474,6 +474,20 @@ impl DownstreamSv1 {
         match self.state {
             State::Mining if self.answers.is_empty() => self.announcements.due(shared),
             _ => self.handshake_deadline(shared),
+        }
+    }
+}
+
+/// What a subscribe hears that still waits for its session when the connection is closed.
+fn no_session(reason: Close) -> &'static str {
+    match reason {
+        Close::Drained | Close::Refused(Refusal::Draining) => "no new miners",
+        Close::Refused(Refusal::ExtranonceExhausted) => "no extranonce left for a new miner",
+        Close::Malformed => "closed: a later line is no message",
+        Close::NotSubscribed => "closed: a submit came before the session",
+        // Nobody is answered any more.
+        Close::NotStratum(_) | Close::Silent | Close::HandshakeTimeout | Close::Limit(_) => {
+            "closed"
         }
     }
 }

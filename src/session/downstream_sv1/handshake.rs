@@ -63,11 +63,6 @@ impl DownstreamSv1 {
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal) {
-        let text = match refusal {
-            Refusal::ExtranonceExhausted => "no extranonce left for a new miner",
-            Refusal::Draining => "no new miners",
-        };
-        self.answers.refuse_grants(text);
         self.close_after_answers(Close::Refused(refusal));
     }
 

@@ -107,7 +107,8 @@ fn request<'a>(envelope: &Envelope<'a>) -> Result<Request<'a>, Reason> {
         SUBMIT => Request::Submit(submit(&mut params)?),
         "mining.subscribe" => Request::Subscribe(Subscribe {
             user_agent: optional_text(params.take(0), "user agent")?,
-            session_id: optional_text(params.take(1), "session id")?,
+            // What is no text is no id of ours, like any other unknown one.
+            session_id: optional_text(params.take(1), "session id").ok().flatten(),
         }),
         "mining.authorize" => Request::Authorize {
             user: required_text(params.take(0), "worker name")?,

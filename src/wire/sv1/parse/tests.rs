@@ -110,6 +110,10 @@ fn subscribe_lines_of_firmware() {
         "1",
         subscribe("btminer/1.0", Some("b08cf00d1")),
     );
+    for session in ["5", "true", r#"["b"]"#, "{}", r#""\ud800""#] {
+        let params = format!(r#", "params": ["x", {session}]"#);
+        check(&line(&params), "1", subscribe("x", None));
+    }
     check(&line(r#", "params": []"#), "1", none());
     check(&line(r#", "params": null"#), "1", none());
     check(&line(""), "1", none());
@@ -317,7 +321,6 @@ fn ids_are_echoed_byte_for_byte() {
 /// Method, parameters, and what is wrong with them.
 const WRONG_FIELDS: &[(&str, &str, Reason)] = &[
     ("mining.subscribe", r#"[1]"#, Reason::WrongType("user agent")),
-    ("mining.subscribe", r#"["a",["b"]]"#, Reason::WrongType("session id")),
     ("mining.subscribe", r#"["\ud800"]"#, Reason::BadValue("user agent")),
     ("mining.authorize", "null", Reason::Missing("worker name")),
     ("mining.authorize", "[]", Reason::Missing("worker name")),

@@ -220,6 +220,21 @@ fn a12_a_quote_that_was_not_escaped_is_told_and_closed() {
 }
 
 #[test]
+fn a12_a_subscribe_in_the_same_burst_hears_why_it_gets_no_session() {
+    let mut pair = connected();
+    let lines = pair.ask(concat!(
+        r#"{"id":2,"method":"mining.subscribe","params":["bitaxe/BM1370/v2.12.2"]}"#,
+        "\n",
+        r#"{"id":3,"method":"mining.authorize","params":["farm."rig" 1","x"]}"#,
+    ));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let text = "closed: a later line is no message";
+    assert_eq!(lines[0], format!(r#"{{"id":2,"result":null,"error":[20,"{text}",null]}}"#));
+    assert!(lines[1].contains("(at column 54)"), "{lines:?}");
+    assert_eq!(pair.closed, Some(Close::Malformed));
+}
+
+#[test]
 fn a13_long_and_escaped_names_are_taken_and_never_sent_back() {
     for length in [63, 80, 127, 128, 191, 192] {
         let name = "n".repeat(length);
