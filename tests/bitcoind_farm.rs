@@ -1,8 +1,7 @@
 //! `headframe run` on real bitcoinds, with CPU miners that hash for real: its blocks are accepted
 //! and pay whom they should, none is lost to a crash, and nobody is dropped whatever the node does.
 //!
-//! `HEADFRAME_RUNS` says how many blocks are to survive a kill -9 each, `HEADFRAME_AWAY_SECONDS`
-//! how long the node is away, and `HEADFRAME_FLOOD_SECONDS` in which time it has 200 new tips.
+//! `HEADFRAME_RUNS` says how many kills of each kind blocks are to survive.
 
 mod support;
 

@@ -253,6 +253,10 @@ impl shard::Lane for ShardEnd {
             }
         })
     }
+
+    fn blocks_are_saved(&self) -> bool {
+        self.line.blocks.is_none()
+    }
 }
 
 /// What the coordinator reads from a lane.

@@ -16,4 +16,7 @@ pub trait Lane {
     /// Sends a block, which may use the reserved slots too. The shard holds a block that comes
     /// back and offers it again: no policy may drop one.
     fn send_block(&mut self, block: Box<FoundBlock>) -> Result<(), Box<FoundBlock>>;
+
+    /// Whether every block that was sent is where the end of this process cannot lose it.
+    fn blocks_are_saved(&self) -> bool;
 }

@@ -32,6 +32,7 @@ mod send;
 mod shard;
 mod slot;
 pub mod turn;
+mod unsaved;
 
 pub use admission::{AdmissionSettings, AllowList, Cidr, CidrError, Total};
 pub use counters::Counters;

@@ -24,6 +24,7 @@ use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
 use crate::fan_out::FanOut;
 use crate::guard::{Guard, Panicked};
+use crate::lane::Lane;
 use crate::parked::PARKED_BYTES_MAX;
 use crate::release::Releasing;
 use crate::report::Outgoing;
@@ -31,6 +32,7 @@ use crate::resume::{RESUMES_WAITING_MAX, Resumes};
 use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
 use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
 use crate::slot::{Answers, Phase, Sending, Slot, Slots};
+use crate::unsaved::Unsaved;
 
 const _: () = assert!(SHARE_OUTCOMES == ShareOutcome::ALL.len());
 
@@ -73,6 +75,8 @@ pub struct Shard<R: Ring> {
     pub(crate) asking: Vec<ConnId>,
     /// Sessions by their ids, those that are parked among them.
     pub(crate) resumes: Resumes,
+    /// Answers that wait for their block.
+    pub(crate) unsaved: Unsaved,
     /// The ring has, or will at once have, more than this turn has taken.
     pub(crate) is_behind: bool,
     /// Turns in a row that have put off the sweep because of that.
@@ -122,6 +126,7 @@ impl<R: Ring> Shard<R> {
             asking: Vec::new(),
             // A whole shard may lose its connections at once.
             resumes: Resumes::new(settings.admission.connections_max),
+            unsaved: Unsaved::new(),
             is_behind: false,
             sweeps_postponed: 0,
             fan_out: FanOut::default(),
@@ -347,7 +352,22 @@ impl<R: Ring> Shard<R> {
         self.counters.sends.add(1);
         let conn = self.slots.conn(slot);
         self.deadlines.lower(slot, hands.now.plus_micros(SEND_STALL_US_MAX));
+        if core::mem::take(&mut self.slots.at_mut(slot).found_block) {
+            return self.unsaved.hold(conn, chunk, hands.now);
+        }
         hands.ring.send(conn, chunk, 0);
+    }
+
+    /// Sends the answers of blocks that are saved by now, or will not be soon.
+    pub(crate) fn send_saved<L: Lane, G: Guard>(&mut self, lane: &L, hands: &mut Hands<'_, R, G>) {
+        let saved = self.outgoing.blocks_held().0 == 0 && lane.blocks_are_saved();
+        while let Some((conn, chunk)) = self.unsaved.next(saved, hands.now) {
+            let open = self.slots.named(conn).is_some_and(|place| place.phase != Phase::Closing);
+            match open {
+                true => hands.ring.send(conn, chunk, 0),
+                false => self.recycle(chunk),
+            }
+        }
     }
 
     /// A chunk came back: the rest goes first, then whatever the session has to say.
@@ -455,7 +475,8 @@ impl<R: Ring> Shard<R> {
     fn note_block(&mut self, slot: u32, found: FoundShare, now: Tick) {
         let job = self.shared.job(found.job);
         assert_eq!(job.number, found.number, "a block is noted before its job can go");
-        let place = self.slots.at(slot);
+        let place = self.slots.at_mut(slot);
+        place.found_block = true;
         let id = place.workers.get(usize::from(found.worker)).copied();
         let to_check = ShareToCheck { job: found.job, share: found.share };
         self.hold_block(to_check, found.hash, id.unwrap_or(WorkerId::OTHER), now);

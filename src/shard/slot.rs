@@ -89,6 +89,8 @@ pub(crate) struct Slot {
     pub(crate) is_ready: bool,
     /// The session has more to say once the present send is done.
     pub(crate) wants_buffer: bool,
+    /// A share of it is a block: the answer waits until that is saved.
+    pub(crate) found_block: bool,
     /// The peer sends no more; it is closed once it was answered.
     pub(crate) at_eof: bool,
     pub(crate) tally: Tally,
@@ -140,6 +142,7 @@ impl Slots {
             checks_open: 0,
             is_ready: false,
             wants_buffer: false,
+            found_block: false,
             at_eof: false,
             tally,
         };

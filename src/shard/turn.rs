@@ -71,6 +71,7 @@ impl<R: Ring> Shard<R> {
         let mut hands = Hands { now, ring, guard };
         self.begin(now);
         self.read_lane(now, lane);
+        self.send_saved(lane, &mut hands);
         self.fan_out(&mut hands);
         let served = self.take_completions(&mut hands);
         self.answer(&mut hands);
@@ -307,7 +308,7 @@ impl<R: Ring> Shard<R> {
         let released = releasing.map_or(Tick::NEVER, Releasing::deadline);
         let swept = self.deadlines.next_sweep().min(self.outgoing.deadline(now)).min(released);
         let armed = self.admission.deadline().unwrap_or(Tick::NEVER);
-        let armed = armed.min(self.resumes.deadline(now));
+        let armed = armed.min(self.resumes.deadline(now)).min(self.unsaved.deadline(now));
         Turn {
             served,
             deadline: if busy { now } else { swept.min(armed) },

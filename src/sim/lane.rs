@@ -287,4 +287,10 @@ impl Lane for SimLane {
         self.push(News::Message(FromShard::Block(block)));
         Ok(())
     }
+
+    /// The simulated desk keeps a block at once when it has come.
+    fn blocks_are_saved(&self) -> bool {
+        let is_block = |(_, news): &(u64, News)| matches!(news, News::Message(FromShard::Block(_)));
+        !self.from_shard.iter().any(is_block)
+    }
 }

@@ -1,5 +1,5 @@
-//! Miners that find nothing and only listen: which tip each of them works on, when its newest job
-//! came, and when its connection ended.
+//! Miners that find nothing and only listen: which tip each of them works on, when its jobs came,
+//! and when its connection ended.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ pub(crate) struct Crowd {
 struct Member {
     /// The previous block of its newest job, as `mining.notify` spells it.
     prev_hash: String,
-    job_at: Option<Instant>,
+    jobs_at: Vec<Instant>,
     ended_at: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ impl Crowd {
     /// So many listeners, every one of whom has a job.
     pub(crate) fn start(address: SocketAddr, count: usize) -> Crowd {
         let crowd = Crowd { members: (0..count).map(|_| listen(address)).collect() };
-        until("a job for each", || crowd.count(|member| member.job_at.is_some()) == count);
+        until("a job for each", || crowd.count(|member| !member.jobs_at.is_empty()) == count);
         crowd
     }
 
@@ -52,11 +52,14 @@ impl Crowd {
         self.members.iter().filter_map(|member| lock(member).ended_at).collect()
     }
 
-    /// Waits until each of them has a job that came at this moment or later; gives the last's.
+    /// Waits until each of them has a job that came at this moment or later; gives when the last of
+    /// them had its first.
     pub(crate) fn job_since(&self, moment: Instant) -> Instant {
-        let newest = || self.members.iter().map(|member| lock(member).job_at).min().flatten();
-        until("a new job for each", || newest().is_some_and(|job| job >= moment));
-        newest().expect("it was just there")
+        let first = |member: &Member| member.jobs_at.iter().find(|at| **at >= moment).copied();
+        let has_job = |member: &Member| first(member).is_some();
+        until("a new job for each", || self.count(has_job) == self.members.len());
+        let firsts = self.members.iter().filter_map(|member| first(&lock(member)));
+        firsts.max().expect("each has one")
     }
 
     fn count(&self, is_so: impl Fn(&Member) -> bool) -> usize {
@@ -81,7 +84,8 @@ fn listen(address: SocketAddr) -> Arc<Mutex<Member>> {
             if message["method"] == "mining.notify" {
                 let prev_hash = message["params"][1].as_str().expect("a hash").to_owned();
                 let mut member = lock(&heard);
-                (member.prev_hash, member.job_at) = (prev_hash, Some(Instant::now()));
+                member.prev_hash = prev_hash;
+                member.jobs_at.push(Instant::now());
             }
         }
         lock(&heard).ended_at = Some(Instant::now());

@@ -109,6 +109,11 @@ impl Farm {
         }
     }
 
+    /// Blocks that an earlier process had left in the journal.
+    pub(crate) fn restored(&self) -> u64 {
+        self.page("/api/v1/status")["blocks"]["restored"].as_u64().expect("a number")
+    }
+
     /// A page of the API.
     pub(crate) fn page(&self, path: &str) -> Value {
         let page = get(&self.pages, path);

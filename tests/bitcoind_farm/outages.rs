@@ -7,7 +7,7 @@ use miner::Stats;
 use regtest::Bitcoind;
 
 use crate::crowd::Crowd;
-use crate::farm::{Farm, SHARES, assert_only_stale, config, from_environment, until, wait_for};
+use crate::farm::{Farm, SHARES, assert_only_stale, config, until, wait_for};
 use crate::proxy::Proxy;
 use crate::support::Home;
 
@@ -15,16 +15,17 @@ use crate::support::Home;
 const CROWD: usize = 50;
 /// So few shares that no listener's farm finds a block.
 const NONE: f64 = 1e-9;
-/// How long the node is away where the environment does not say it.
-const AWAY_SECONDS: u64 = 8;
-/// So long without work, a farm lets its miners go if its operator wants that.
-const RELEASED_AFTER: Duration = Duration::from_secs(60);
+/// A node that is away for so long is no reason to let anybody go: it restarts.
+const RESTART: Duration = Duration::from_secs(45);
+/// After so long, a farm has let its miners go if its operator wants that.
+const AWAY: Duration = Duration::from_secs(120);
 /// From one miner's release to the next.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 /// The time in which miners have a new job after the first good template.
 const NEW_JOB_MAX: Duration = Duration::from_secs(1);
-/// Tips of a flood.
-const FLOOD: u64 = 200;
+/// Tips of a flood, and its time.
+const FLOOD: u32 = 200;
+const FLOOD_TIME: Duration = Duration::from_secs(60);
 
 #[test]
 fn everybody_follows_whatever_happens_to_the_chain_and_the_node() {
@@ -58,13 +59,12 @@ fn everybody_follows_whatever_happens_to_the_chain_and_the_node() {
     farm.end();
 }
 
-/// New tips: at once, or spread over the time that the environment says.
+/// A new tip every 300 ms.
 fn flood(node: &mut Bitcoind) -> Vec<String> {
-    let spread = Duration::from_secs(from_environment("HEADFRAME_FLOOD_SECONDS", 0));
     let begin = Instant::now();
     let mut tips = Vec::new();
     for number in 0..FLOOD {
-        wait_for(begin + spread * number as u32 / FLOOD as u32);
+        wait_for(begin + FLOOD_TIME * number / FLOOD);
         tips.extend(node.mine(1));
     }
     tips
@@ -129,7 +129,7 @@ impl Orphan {
 
     /// After the node has been away for so long.
     fn holds(&self, away: Duration) {
-        if away < RELEASED_AFTER || self.name == "park" {
+        if away == RESTART || self.name == "park" {
             nobody_left(&self.farm, &self.crowd);
             let Stats { connected, reconnects, .. } = self.fleet.stats();
             assert_eq!((connected, reconnects), (FLEET, 0), "{}", self.name);
@@ -171,14 +171,16 @@ impl Orphan {
 fn miners_stay_or_go_as_the_operator_wants_while_the_node_is_away() {
     let Some(mut node) = Bitcoind::start(&[]) else { return };
     node.mine(1);
-    let away = Duration::from_secs(from_environment("HEADFRAME_AWAY_SECONDS", AWAY_SECONDS));
     let farms = ["release", "park"].map(|name| Orphan::of(&node, name));
     let height = node.height();
     until("a few blocks", || node.height() >= height + 3);
     node.stop();
     farms.iter().for_each(|farm| farm.proxy.forget_template());
-    wait_for(Instant::now() + away);
-    farms.iter().for_each(|farm| farm.holds(away));
+    let since = Instant::now();
+    for away in [RESTART, AWAY] {
+        wait_for(since + away);
+        farms.iter().for_each(|farm| farm.holds(away));
+    }
     node.run();
     farms.iter().for_each(Orphan::goes_on);
     farms.into_iter().for_each(Orphan::end);

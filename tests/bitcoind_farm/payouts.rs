@@ -24,6 +24,10 @@ enum Payout {
     /// The address of a descriptor.
     Address(&'static str),
     Descriptor(&'static str),
+    /// A descriptor that has no address, and its script.
+    Bare(&'static str, &'static str),
+    /// The address of a descriptor, in a descriptor.
+    Addr(&'static str),
     Script(&'static str),
 }
 
@@ -37,6 +41,14 @@ impl Payout {
                 let address = address_of(node, &text);
                 let script = script_of(node, &address);
                 (format!("descriptor = \"{text}\""), script)
+            }
+            Payout::Bare(text, script) => {
+                (format!("descriptor = \"{}\"", with_key(text)), with_key(script))
+            }
+            Payout::Addr(text) => {
+                let address = address_of(node, &with_key(text));
+                let script = script_of(node, &address);
+                (format!("descriptor = \"addr({address})\""), script)
             }
             Payout::Address(text) => {
                 let address = address_of(node, &with_key(text));
@@ -85,6 +97,12 @@ fn blocks_pay_every_kind_of_payout_at_heights_that_change_their_form() {
         (158, Payout::Script("51")),
         (160, Payout::Descriptor("tr(KEY)")),
         (162, Payout::Descriptor("wsh(pk(KEY))")),
+        (164, Payout::Bare("pk(KEY)", "21KEYac")),
+        (166, Payout::Descriptor("pkh(KEY)")),
+        (168, Payout::Descriptor("wpkh(KEY)")),
+        (170, Payout::Descriptor("sh(wpkh(KEY))")),
+        (172, Payout::Bare("raw(51)", "51")),
+        (174, Payout::Addr("wpkh(KEY)")),
     ];
     for (height, payout) in full {
         node.mine_to(height - 2);

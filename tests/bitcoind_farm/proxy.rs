@@ -4,20 +4,14 @@
 use std::io::{BufRead, BufReader, Write, copy, sink};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
-
-use bitcoin::Block;
-use bitcoin::consensus::encode::deserialize_hex;
-use serde_json::Value;
 
 /// The proxy's handle. Its threads end with the test.
 pub(crate) struct Proxy {
     address: SocketAddr,
     gate: Arc<Gate>,
-    swallowed: Receiver<Block>,
 }
 
 struct Gate {
@@ -37,18 +31,17 @@ impl Proxy {
             swallows: AtomicBool::new(false),
             template: Mutex::new(None),
         });
-        let (blocks, swallowed) = channel();
         let shared = gate.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (gate, blocks) = (shared.clone(), blocks.clone());
+                let gate = shared.clone();
                 // How a connection ends is the affair of both its ends.
                 thread::spawn(move || {
-                    let _ = gate.relay(client, &blocks);
+                    let _ = gate.relay(client);
                 });
             }
         });
-        Proxy { address, gate, swallowed }
+        Proxy { address, gate }
     }
 
     /// Where clients connect, as a URL.
@@ -59,11 +52,6 @@ impl Proxy {
     /// Whether blocks are kept from the node from now on.
     pub(crate) fn swallow(&self, swallows: bool) {
         self.gate.swallows.store(swallows, SeqCst);
-    }
-
-    /// The blocks that were kept from the node and not yet asked for.
-    pub(crate) fn swallowed(&self) -> Vec<Block> {
-        self.swallowed.try_iter().collect()
     }
 
     /// When the first template since [`Proxy::forget_template`] passed, if one has.
@@ -78,7 +66,7 @@ impl Proxy {
 
 impl Gate {
     /// One connection: a question, its answer, and so on until one side closes.
-    fn relay(&self, mut client: TcpStream, blocks: &Sender<Block>) -> Option<()> {
+    fn relay(&self, mut client: TcpStream) -> Option<()> {
         // What a client sent before it was killed may be read after the gate was opened again.
         let swallowed_once = self.swallows.load(SeqCst);
         let mut questions = BufReader::new(client.try_clone().ok()?);
@@ -87,7 +75,6 @@ impl Gate {
             let question = message(&mut questions)?;
             let is = |method: &str| contains(&question, &format!("\"method\":\"{method}\""));
             if (swallowed_once || self.swallows.load(SeqCst)) && is("submitblock") {
-                blocks.send(block_of(&question)).ok()?;
                 // The client waits in vain until it gives up or dies.
                 copy(&mut questions, &mut sink()).ok()?;
                 return None;
@@ -129,11 +116,4 @@ fn message(reader: &mut impl BufRead) -> Option<Vec<u8>> {
 
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
-/// The block in a `submitblock`.
-fn block_of(question: &[u8]) -> Block {
-    let start = question.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
-    let question: Value = serde_json::from_slice(&question[start..]).expect("JSON");
-    deserialize_hex(question["params"][0].as_str().expect("hex")).expect("a block")
 }

@@ -411,6 +411,46 @@ fn a_block_is_not_lost_when_a_send_fails_in_the_same_turn() {
     assert_eq!(closed(&world, CloseReason::PeerReset), 1);
 }
 
+#[test]
+fn a_block_is_saved_before_its_miner_hears_of_it_or_a_quarter_second_has_passed() {
+    for saved in [true, false] {
+        let (mut world, miner, burst) = miner_with_blocks();
+        let stranger = world.miner(2);
+        world.ring.read(stranger);
+        world.lane.blocks_are_saved = false;
+        world.ring.deliver(miner, burst.as_bytes());
+        let turn = world.turn();
+        assert!(blocks_sent(&mut world) > 0, "with these bits every second share is one");
+        assert!(turn.deadline.since(world.now) <= 1_000, "it looks again soon");
+        assert_eq!(world.ring.read(miner), "");
+        world.ring.deliver(stranger, b"{\"id\":7,\"method\":\"mining.ping\",\"params\":[]}\n");
+        world.turn();
+        assert!(world.ring.read(stranger).contains("\"id\":7"), "others wait for nothing");
+        world.lane.blocks_are_saved = saved;
+        world.now = world.now.plus_micros(if saved { 250 } else { 250_000 });
+        world.turn();
+        world.settle();
+        let heard = world.ring.read(miner);
+        assert_eq!(heard.matches("\"result\":true").count(), 10, "{heard}");
+    }
+}
+
+#[test]
+fn an_answer_that_waits_for_its_block_is_dropped_with_its_connection() {
+    let (mut world, miner, burst) = miner_with_blocks();
+    world.lane.blocks_are_saved = false;
+    world.ring.deliver(miner, burst.as_bytes());
+    world.turn();
+    let cause = ReceiveEnd::Failed(104);
+    world.ring.completions.push_back(Completion::ReceiveEnded { conn: miner, cause });
+    world.turn();
+    world.lane.blocks_are_saved = true;
+    world.settle();
+    assert_eq!(closed(&world, CloseReason::PeerReset), 1);
+    assert_eq!(world.shard.levels()[0].held, 0, "its slot is free");
+    assert_eq!(world.ring.read(miner), "");
+}
+
 /// What the coordinator gets of ten shares, every second of them a block, when these calls into
 /// sessions panic: the hash and the finder of each block.
 fn blocks_despite(victim: Option<u32>, when: When) -> Vec<(Hash256, String)> {

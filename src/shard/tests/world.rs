@@ -150,6 +150,7 @@ pub(crate) struct MemoryLane {
     pub(crate) to_shard: VecDeque<ToShard>,
     pub(crate) from_shard: VecDeque<FromShard>,
     pub(crate) room: usize,
+    pub(crate) blocks_are_saved: bool,
     /// Answers wishes for prefixes, as the coordinator does, where there is none.
     pub(crate) space: Option<Space>,
 }
@@ -160,6 +161,7 @@ impl MemoryLane {
             to_shard: VecDeque::with_capacity(64),
             from_shard: VecDeque::with_capacity(64),
             room: usize::MAX,
+            blocks_are_saved: true,
             space: Some(Space::new(4).expect("four bytes are a width")),
         }
     }
@@ -196,6 +198,10 @@ impl Lane for MemoryLane {
         }
         self.from_shard.push_back(FromShard::Block(block));
         Ok(())
+    }
+
+    fn blocks_are_saved(&self) -> bool {
+        self.blocks_are_saved
     }
 }
 
