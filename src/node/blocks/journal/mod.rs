@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Read};
+use std::iter;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -377,29 +378,35 @@ fn put_aside_what_is_not_ours(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let aside = match read_head(&file)? {
+    let (aside, what) = match read_head(&file)? {
         Ok(head) if head.chain == chain => return Ok(()),
         Ok(head) => {
+            let aside = free_name(folder, &head.chain);
             let other = head.chain;
-            warnings.push(format!("the block journal is of the chain {other}: put aside"));
-            other
+            warnings
+                .push(format!("the block journal is of the chain {other}: put aside as {aside}"));
+            return rename(&path, folder.join(aside));
         }
-        Err(HeadFault::Format(format)) => {
-            warnings.push(format!(
-                "the block journal has format {format}, which this version does not know: put \
-                 aside as {FILE}.format-{format}; blocks in it are not sent"
-            ));
-            format!("format-{format}")
-        }
+        Err(HeadFault::Format(format)) => (
+            free_name(folder, &format!("format-{format}")),
+            format!("has format {format}, which this version does not know"),
+        ),
         Err(HeadFault::Unreadable) => {
-            warnings.push(format!(
-                "the block journal cannot be read: put aside as {FILE}.unreadable; blocks in it \
-                 are not sent"
-            ));
-            "unreadable".to_owned()
+            (free_name(folder, "unreadable"), "cannot be read".to_owned())
         }
     };
-    rename(&path, folder.join(format!("{FILE}.{aside}")))
+    warnings
+        .push(format!("the block journal {what}: put aside as {aside}; blocks in it are not sent"));
+    rename(&path, folder.join(aside))
+}
+
+/// A name that no file has yet: what was put aside before may hold blocks too.
+fn free_name(folder: &Path, aside: &str) -> String {
+    let numbered = (2_u64..).map(|number| format!("{FILE}.{aside}.{number}"));
+    let mut names = iter::once(format!("{FILE}.{aside}")).chain(numbered);
+    // A name that cannot be looked at counts as taken only if something is known to be there.
+    let taken = |name: &String| folder.join(name).symlink_metadata().is_ok();
+    names.find(|name| !taken(name)).expect("a folder has fewer files than there are numbers")
 }
 
 /// Makes a whole new file and then gives it its name: a start that dies here leaves no half one.

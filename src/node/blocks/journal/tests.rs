@@ -302,6 +302,26 @@ fn what_cannot_be_read_is_put_aside_and_said() {
 }
 
 #[test]
+fn what_was_put_aside_before_is_never_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(FILE);
+    let mut kept = Vec::new();
+    for nonce in 1..=3 {
+        leave(folder.path(), "main", nonce);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[0] ^= 0xff;
+        fs::write(&path, &bytes).expect("written");
+        kept.push(bytes);
+        assert!(reopened(folder.path(), "main").0.is_empty());
+    }
+    let names = ["unreadable", "unreadable.2", "unreadable.3"];
+    for (name, bytes) in names.into_iter().zip(kept) {
+        let aside = folder.path().join(format!("{FILE}.{name}"));
+        assert!(fs::read(aside).expect("kept") == bytes, "{name}");
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_short_gives_what_is_left() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = leave(folder.path(), "main", 1);
