@@ -280,10 +280,16 @@ fn what_time_or_the_tip_may_mend_is_tried_again_and_then_has_its_outcome() {
     let policy = RetryPolicy::default();
     let unripe = Outcome::Refused(Arc::from("time-too-new"));
     let orphan = Outcome::Refused(Arc::from("prev-blk-not-found"));
+    let of_invalid = SubmitResult::from_bip22(Some("bad-prevblk"));
+    let invalid = SubmitResult::from_bip22(Some("duplicate-invalid"));
+    let refused = |answer: &SubmitResult| Outcome::Refused(Arc::from(answer.to_string()));
+    let (of_invalid_end, invalid_end) = (refused(&of_invalid), refused(&invalid));
     let table = [
         (moving, policy.tip_attempts_max, 5, Outcome::Stale),
         (SubmitResult::TimeTooNew, policy.time_attempts_max, 7_200, unripe),
         (SubmitResult::MissingPrevious, policy.previous_attempts_max, 3_600, orphan),
+        (of_invalid, policy.previous_attempts_max, 3_600, of_invalid_end),
+        (invalid, policy.previous_attempts_max, 3_600, invalid_end),
     ];
     for (answer, attempts_max, seconds, outcome) in table {
         for mended in [false, true] {
@@ -487,5 +493,7 @@ fn answers_of_nodes_are_told_apart() {
     assert_eq!(reason("prev-blk-not-found"), SubmitResult::MissingPrevious);
     assert_eq!(reason("time-too-new"), SubmitResult::TimeTooNew);
     assert_eq!(reason("high-hash"), SubmitResult::Refused(Arc::from("high-hash")));
-    assert_eq!(reason("duplicate-invalid"), SubmitResult::Refused(Arc::from("duplicate-invalid")));
+    for text in ["bad-prevblk", "duplicate-invalid"] {
+        assert_eq!(reason(text), SubmitResult::InvalidBranch(Arc::from(text)));
+    }
 }

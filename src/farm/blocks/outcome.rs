@@ -61,6 +61,9 @@ pub enum SubmitResult {
     /// The node lacks the block before it: one that catches up, or lost its newest blocks in a
     /// crash. Tried again.
     MissingPrevious,
+    /// The node holds the block before it, or the block itself, for invalid: what its operator
+    /// took back for a while (`invalidateblock`), he may allow again. Tried again.
+    InvalidBranch(Arc<str>),
     /// Refused for this reason.
     Refused(Arc<str>),
     /// No answer, and why: a timeout, a broken link, a node that starts or wants a password. The
@@ -70,7 +73,7 @@ pub enum SubmitResult {
 
 impl SubmitResult {
     /// How many kinds of answers there are.
-    pub const KINDS: usize = 8;
+    pub const KINDS: usize = 9;
 
     /// The names of all kinds, in the order of [`SubmitResult::kind`].
     pub const NAMES: [&'static str; SubmitResult::KINDS] = [
@@ -80,6 +83,7 @@ impl SubmitResult {
         "not_best",
         "time_too_new",
         "missing_previous",
+        "invalid_branch",
         "refused",
         "no_answer",
     ];
@@ -98,6 +102,12 @@ impl SubmitResult {
             ) => SubmitResult::NotBest(Arc::from(reason)),
             Some("time-too-new") => SubmitResult::TimeTooNew,
             Some("prev-blk-not-found") => SubmitResult::MissingPrevious,
+            // Neither says that this block breaks a rule, and both end with `reconsiderblock`: the
+            // second is also said of a block whose header came from a peer while the block before
+            // it was invalid, and then its body is still needed.
+            Some(reason @ ("bad-prevblk" | "duplicate-invalid")) => {
+                SubmitResult::InvalidBranch(Arc::from(reason))
+            }
             Some(reason) => SubmitResult::Refused(Arc::from(reason)),
         }
     }
@@ -111,8 +121,9 @@ impl SubmitResult {
             SubmitResult::NotBest(_) => 3,
             SubmitResult::TimeTooNew => 4,
             SubmitResult::MissingPrevious => 5,
-            SubmitResult::Refused(_) => 6,
-            SubmitResult::Unknown(_) => 7,
+            SubmitResult::InvalidBranch(_) => 6,
+            SubmitResult::Refused(_) => 7,
+            SubmitResult::Unknown(_) => 8,
         }
     }
 
@@ -125,6 +136,7 @@ impl SubmitResult {
     pub fn reason(&self) -> Option<&str> {
         match self {
             SubmitResult::NotBest(reason)
+            | SubmitResult::InvalidBranch(reason)
             | SubmitResult::Refused(reason)
             | SubmitResult::Unknown(reason) => Some(reason),
             _ => None,
@@ -145,7 +157,7 @@ pub struct RetryPolicy {
     pub time_attempts_max: u32,
     /// Attempts while the node's tip moves under the block.
     pub tip_attempts_max: u32,
-    /// Attempts of a block whose previous one the node lacks.
+    /// Attempts of a block whose previous one the node lacks or holds for invalid.
     pub previous_attempts_max: u32,
     /// For so long after one node's last word the others are still tried, in µs. The one may have
     /// no peers, and then nobody else would ever hear of the block.
@@ -161,7 +173,8 @@ impl Default for RetryPolicy {
             // 7,200 s is as far as a block's time may be ahead at all.
             time_attempts_max: 7_200,
             tip_attempts_max: 5,
-            // About an hour: who lost more than that lost the block's whole branch.
+            // About an hour: who lost more than that, or took it back for longer, lost the block's
+            // whole branch.
             previous_attempts_max: 366,
             others_micros_max: 600_000_000,
         }
@@ -197,6 +210,8 @@ impl RetryPolicy {
             SubmitResult::TimeTooNew => refused("time-too-new"),
             SubmitResult::MissingPrevious if count < self.previous_attempts_max => growing(count),
             SubmitResult::MissingPrevious => refused("prev-blk-not-found"),
+            SubmitResult::InvalidBranch(_) if count < self.previous_attempts_max => growing(count),
+            SubmitResult::InvalidBranch(reason) => refused(reason),
             SubmitResult::Unknown(_) => growing(count),
         }
     }
