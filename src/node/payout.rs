@@ -9,6 +9,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use bitcoin::address::{NetworkUnchecked, ParseError};
+use bitcoin::opcodes::all::{OP_IF, OP_NOTIF};
+use bitcoin::opcodes::{Class, ClassifyContext, Opcode};
+use bitcoin::script::Instruction;
 use bitcoin::{Address, Script};
 
 pub use descriptor::{DescriptorError, descriptor_script};
@@ -52,8 +55,13 @@ pub enum PayoutError {
     NotHex,
     /// A script without a byte: whoever sees the block first takes the coins.
     Empty,
-    /// Nobody could ever spend it (`OP_RETURN`).
-    Unspendable,
+    /// Nobody could ever spend it: it executes an operation that always fails.
+    Unspendable {
+        /// The operation's name, such as `OP_RETURN`.
+        operation: String,
+    },
+    /// Nobody could ever spend it: it ends within a push.
+    CutShort,
     /// More than [`SCRIPT_BYTES_MAX`]: a full block would be too heavy.
     TooLong {
         /// The script's bytes.
@@ -111,20 +119,40 @@ pub fn address_of(script: &[u8], network: Network) -> Option<String> {
 
 /// The script, if a coinbase that pays it can be part of every block.
 fn payable(script: Vec<u8>) -> Result<Vec<u8>, PayoutError> {
-    const OP_RETURN: u8 = 0x6a;
     if script.len() > SCRIPT_BYTES_MAX {
         return Err(PayoutError::TooLong { bytes: script.len() });
     }
-    match script.first() {
-        None => return Err(PayoutError::Empty),
-        Some(&OP_RETURN) => return Err(PayoutError::Unspendable),
-        Some(_) => {}
+    if script.is_empty() {
+        return Err(PayoutError::Empty);
     }
+    spendable(Script::from_bytes(&script))?;
     let count = Script::from_bytes(&script).count_sigops_legacy();
     if count > SIGNATURE_OPERATIONS_MAX {
         return Err(PayoutError::TooManySignatureOperations { count });
     }
     Ok(script)
+}
+
+/// Refuses what can never be spent, as far as it shows without running the script: one that does
+/// not parse to its end, which fails wherever that is, and an operation that always fails where it
+/// is executed in any case, which is before the first branch.
+fn spendable(script: &Script) -> Result<(), PayoutError> {
+    let mut branched = false;
+    for instruction in script.instructions() {
+        let Instruction::Op(operation) = instruction.map_err(|_| PayoutError::CutShort)? else {
+            continue;
+        };
+        branched |= [OP_IF, OP_NOTIF].contains(&operation);
+        if !branched && always_fails(operation) {
+            return Err(PayoutError::Unspendable { operation: operation.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn always_fails(operation: Opcode) -> bool {
+    let class = operation.classify(ClassifyContext::Legacy);
+    matches!(class, Class::ReturnOp | Class::IllegalOp)
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
@@ -143,7 +171,8 @@ impl PayoutError {
             PayoutError::OtherNetwork { wanted } => format!("use an address of {wanted}"),
             PayoutError::NotHex => "write pairs of 0-9 and a-f, as in \"0014…\"".to_owned(),
             PayoutError::Empty => "write the output script of your wallet".to_owned(),
-            PayoutError::Unspendable => "use a script that your wallet can spend".to_owned(),
+            PayoutError::Unspendable { .. } => "use a script that your wallet can spend".to_owned(),
+            PayoutError::CutShort => "copy the script again, to its end".to_owned(),
             PayoutError::TooLong { .. } => {
                 "pay its hash: a sh() or wsh() descriptor, or its address".to_owned()
             }
@@ -166,8 +195,13 @@ impl fmt::Display for PayoutError {
             PayoutError::Empty => {
                 out.write_str("the output script is empty: anybody could take the coins")
             }
-            PayoutError::Unspendable => {
-                out.write_str("the output script starts with OP_RETURN: the coins would be lost")
+            PayoutError::Unspendable { operation } => write!(
+                out,
+                "the output script executes {operation}, which always fails: the coins would be \
+                 lost"
+            ),
+            PayoutError::CutShort => {
+                out.write_str("the output script ends within a push: the coins would be lost")
             }
             PayoutError::TooLong { bytes } => write!(
                 out,

@@ -25,7 +25,7 @@ const PAYOUTS: [&str; 11] = [
     "descriptor = \"sh(wpkh(KEY))\"",
     "descriptor = \"wsh(pk(KEY))\"",
     "descriptor = \"tr(KEY)\"",
-    "descriptor = \"raw(deadbeef)#89f8spxm\"",
+    "descriptor = \"raw(51ac)#f5ar6z5d\"",
 ];
 
 /// A file of `node`, with these lines under `[node]` and `[payout]`.

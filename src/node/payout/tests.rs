@@ -116,7 +116,25 @@ fn scripts_in_hex_are_taken_as_they_are_unless_a_block_would_be_worthless() {
         assert_eq!(hex_script(text), Err(PayoutError::NotHex), "{text}");
     }
     assert_eq!(hex_script(""), Err(PayoutError::Empty));
-    assert_eq!(hex_script("6a0101"), Err(PayoutError::Unspendable));
+    for text in ["4c", "76a914", "05", "4d0102", "4e000001", "51ff05", "6305"] {
+        let refused = hex_script(text).expect_err(text);
+        let lost = matches!(refused, PayoutError::CutShort | PayoutError::Unspendable { .. });
+        assert!(lost && refused.to_string().contains("lost"), "{text}: {refused}");
+    }
+    // Returned, no operation at all, reserved, switched off; one behind a push, too.
+    for (text, name) in [
+        ("6a0101", "OP_RETURN"),
+        ("ff", "OP_INVALIDOPCODE"),
+        ("ba", "OP_CHECKSIGADD"),
+        ("50", "OP_RESERVED"),
+        ("7e", "OP_CAT"),
+        ("51016a6a", "OP_RETURN"),
+    ] {
+        let operation = name.to_owned();
+        assert_eq!(hex_script(text), Err(PayoutError::Unspendable { operation }), "{text}");
+    }
+    // Behind a branch it may never be executed.
+    assert!(hex_script("51636a6751").is_ok());
     // OP_NOP asks for nothing and counts as nothing.
     assert!(hex_script(&"61".repeat(SCRIPT_BYTES_MAX)).is_ok());
     let bytes = SCRIPT_BYTES_MAX + 1;
@@ -159,7 +177,7 @@ fn descriptors_pay_what_the_bips_say() {
     );
     let address = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
     pays(&format!("addr({address})"), "0014751e76e8199196d454941c45d1b3a323f1433bd6");
-    pays("raw(deadbeef)", "deadbeef");
+    pays("raw(51ac)", "51ac");
     // Where a key comes from does not change what it is.
     pays(
         &format!("wpkh([d34db33f/84h/0'/0'/0/7]{KEY})"),
@@ -173,9 +191,11 @@ fn descriptors_pay_what_the_bips_say() {
 
 #[test]
 fn a_checksum_is_verified() {
-    // The valid and the invalid ones of BIP380.
-    pays("raw(deadbeef)#89f8spxm", "deadbeef");
-    pays(" raw(deadbeef) ", "deadbeef");
+    pays("raw(51ac)#f5ar6z5d", "51ac");
+    pays(" raw(51ac) ", "51ac");
+    // The valid and the invalid ones of BIP380, whose script nobody can spend.
+    let operation = "OP_RETURN_222".to_owned();
+    assert_eq!(refused("raw(deadbeef)#89f8spxm"), PayoutError::Unspendable { operation });
     for wrong in [
         "raw(deadbeef)#",
         "raw(deadbeef)#89f8spxmx",
@@ -255,5 +275,6 @@ fn what_is_no_descriptor_says_so() {
     let other = descriptor_script("addr(1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa)", Network::Regtest);
     assert_eq!(other, Err(PayoutError::OtherNetwork { wanted: Network::Regtest }));
     assert_eq!(refused("raw(xy)"), PayoutError::NotHex);
-    assert_eq!(refused("raw(6a)"), PayoutError::Unspendable);
+    let unspendable = PayoutError::Unspendable { operation: "OP_RETURN".to_owned() };
+    assert_eq!(refused("raw(6a)"), unspendable);
 }

@@ -315,8 +315,8 @@ fn a_payout_that_pays_nobody_is_refused_where_it_stands() {
         ),
         (
             "script = \"6a00\"".to_owned(),
-            "10: the output script starts with OP_RETURN: the coins would be lost; use a script \
-             that your wallet can spend",
+            "10: the output script executes OP_RETURN, which always fails: the coins would be \
+             lost; use a script that your wallet can spend",
         ),
         (
             format!("descriptor = \"wpkh({extended}/0/*)\""),
