@@ -5,6 +5,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use engine::{Pretend, UringError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +21,11 @@ const CONNECTIONS_USEFUL_MIN: u64 = 16;
 /// What an administrator says about rings: 0 for all, 1 for a group, 2 for nobody. A hardened unit
 /// may not see it.
 const RINGS_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
+/// The rings of a process that was killed hold its listeners until the kernel has taken them down:
+/// up to 100 ms were seen behind its end. Who holds a port for longer is another process.
+const PORT_LIMIT: Duration = Duration::from_secs(2);
+/// How often a port is tried meanwhile.
+const PORT_RETRY_EVERY: Duration = Duration::from_millis(20);
 /// Where time daemons say that the clock follows them.
 const CLOCK_SIGNS: [&str; 4] = [
     "/run/systemd/timesync/synchronized",
@@ -163,15 +170,39 @@ fn clock() -> Option<Finding> {
     })
 }
 
+/// Waits until nobody listens on the fixed ports, for [`PORT_LIMIT`] at most: a restart at once
+/// finds those of the process before it still taken, and is not to fail by it. Who holds them
+/// after that, [`ports`] says.
+pub fn await_ports(config: &Config) {
+    let until = Instant::now() + PORT_LIMIT;
+    await_addresses(config, || {
+        thread::sleep(PORT_RETRY_EVERY);
+        Instant::now() < until
+    });
+}
+
+/// Tries the fixed ports until none is taken, or `pause` says that it has been long enough.
+fn await_addresses(config: &Config, mut pause: impl FnMut() -> bool) {
+    let taken = |address: SocketAddr| {
+        let bound = TcpListener::bind(address);
+        bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    while addresses(config).any(|(_, address)| taken(address)) && pause() {}
+}
+
 /// Whether every fixed port can be listened on. What the headframe that runs as `own` listens on
 /// is no fault: `check` must be usable beside it.
 pub fn ports(config: &Config, own: Option<u32>) -> Vec<Finding> {
+    addresses(config).filter_map(|(spot, address)| port(spot, address, own)).collect()
+}
+
+/// The addresses of the miners and of the pages, each with its place in the file.
+fn addresses(config: &Config) -> impl Iterator<Item = (Spot, SocketAddr)> {
     let listen = config.listen.iter().enumerate().flat_map(|(table, listen)| {
         let spot = move |item| Spot { section: "listen", table, key: "address", item };
         listen.addresses.iter().enumerate().map(move |(item, address)| (spot(item), *address))
     });
-    let all = listen.chain([(Spot::of("http", "address"), config.http)]);
-    all.filter_map(|(spot, address)| port(spot, address, own)).collect()
+    listen.chain([(Spot::of("http", "address"), config.http)])
 }
 
 fn port(spot: Spot, address: SocketAddr, own: Option<u32>) -> Option<Finding> {
@@ -290,5 +321,34 @@ mod tests {
         assert_eq!(port(spot, address, Some(std::process::id())), None);
         drop(holder);
         assert_eq!(port(spot, address, None), None);
+    }
+
+    #[test]
+    fn ports_that_are_let_go_meanwhile_are_waited_for_and_others_are_not() {
+        for section in ["listen", "http"] {
+            let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let address = holder.local_addr().expect("it is bound");
+            let other = if section == "listen" { "http" } else { "listen" };
+            let text = format!(
+                "[{section}]\naddress = \"{address}\"\n[{other}]\naddress = \"127.0.0.1:0\"\n\
+                 [node]\nsimulated = true\n"
+            );
+            let (config, _) = Config::parse(Path::new("farm.toml"), &text).expect("a good file");
+            let mut pauses = 0;
+            await_addresses(&config, || {
+                pauses += 1;
+                pauses < 5
+            });
+            assert_eq!((pauses, ports(&config, None).len()), (5, 1), "it is held all the time");
+            let (mut holder, mut pauses) = (Some(holder), 0);
+            await_addresses(&config, || {
+                pauses += 1;
+                if pauses == 3 {
+                    holder = None;
+                }
+                true
+            });
+            assert_eq!((pauses, ports(&config, None)), (3, Vec::new()));
+        }
     }
 }

@@ -41,6 +41,7 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
     let warnings = allowed(findings, &places)?;
     let folder = state::folder(config.state_directory.as_deref()).map_err(Stop::unavailable)?;
     let state = StateFolder::take(&folder).map_err(Stop::unavailable)?;
+    host::await_ports(&config);
     allowed(host::ports(&config, None), &places)?;
     let asked = signals::start()?;
     let logs = Logs::start(config.log)?;
