@@ -1,25 +1,24 @@
 //! `check`: the file first, then the host, then, if asked to, the nodes; one line per finding.
 //! Leaves nothing behind and can be used beside a headframe that runs.
 
+use node::blocks::Journal;
+
 use crate::capacity;
 use crate::cli::CheckArgs;
 use crate::config::{Config, NodeConfig, Spot, payout};
 use crate::exit::{Exit, Stop, say};
 use crate::finding::Finding;
+use crate::state::StateError;
 use crate::{host, logins, nodes, state};
 
 /// Checks the file and the host; the first fault's kind decides the exit code.
 pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let (config, places) = Config::load(args.file.config.as_deref())?;
     let mut findings = host::findings(&config);
-    let own = match state::folder(config.state_directory.as_deref()).and_then(|f| state::probe(&f))
-    {
-        Ok(own) => own,
-        Err(error) => {
-            findings.push(Finding::fault(Spot::of("state", "directory"), error.to_string()));
-            None
-        }
-    };
+    let own = of_state(&config).unwrap_or_else(|error| {
+        findings.push(Finding::fault(Spot::of("state", "directory"), error.to_string()));
+        None
+    });
     findings.extend(host::ports(&config, own));
     findings.extend(of_money(&config));
     if let NodeConfig::Bitcoind(nodes) = &config.node {
@@ -43,6 +42,14 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     capacity::table(&config, connections).iter().for_each(|line| say(line));
     say("good: `headframe run` would start");
     Ok(Exit::Done)
+}
+
+/// Whether `run` would get its state folder and the room in it; who has it already, if anybody.
+fn of_state(config: &Config) -> Result<Option<u32>, StateError> {
+    let folder = state::folder(config.state_directory.as_deref())?;
+    let own = state::probe(&folder)?;
+    state::probe_room(&folder, Journal::room_needed(&folder, &config.node.chain()))?;
+    Ok(own)
 }
 
 /// A payout that is allowed and unwise.

@@ -34,16 +34,14 @@ pub fn start(
 ) -> Result<(Running, Option<Control>), Stop> {
     let started = engine::now();
     let engine_config = engine_config(config)?;
+    let journal = state.map(|state| journal(state, &config.node.chain())).transpose()?;
     let (link, nodes, control) = match &config.node {
         NodeConfig::Simulated(parameters) => {
-            let journal = state.map(|state| journal(state, "simulated")).transpose()?;
             let spawned = node::simulated::spawn_with(*parameters, journal);
             let (link, control) = spawned.map_err(Stop::unavailable)?;
             (link, None, Some(control))
         }
         NodeConfig::Bitcoind(nodes) => {
-            let chain = nodes.network.to_string();
-            let journal = state.map(|state| journal(state, &chain)).transpose()?;
             let source = source_config(config, nodes, journal);
             let source = source.map_err(|finding| Stop::unavailable(finding.what))?;
             let (link, nodes) = node::source::start(source).map_err(Stop::unavailable)?;

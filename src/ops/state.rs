@@ -7,7 +7,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
+use rustix::process::geteuid;
 
 /// The file that is locked.
 const LOCK_FILE: &str = "lock";
@@ -38,6 +39,15 @@ pub enum StateError {
         /// The system's reason.
         cause: io::Error,
     },
+    /// Its disk has no room for the block journal.
+    NoRoom {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that the journal needs.
+        needed: u64,
+        /// Bytes that this process may take.
+        free: u64,
+    },
     /// No folder is configured, and the environment names none.
     Nowhere,
 }
@@ -60,6 +70,14 @@ impl std::fmt::Display for StateError {
                     out,
                     "state folder {path} cannot be written: {cause}; make it writable for this \
                      user, or set [state] directory"
+                )
+            }
+            StateError::NoRoom { path, needed, free } => {
+                let (path, needed, free) = (path.display(), needed >> 20, free >> 20);
+                write!(
+                    out,
+                    "state folder {path} has {free} MiB of room, and the block journal needs \
+                     {needed} MiB; make room, or set [state] directory"
                 )
             }
             StateError::Nowhere => out.write_str(
@@ -134,15 +152,37 @@ pub fn probe(path: &Path) -> Result<Option<u32>, StateError> {
         File::create_new(&sample).map_err(unwritable)?;
         return fs::remove_file(&sample).map(|()| None).map_err(unwritable);
     }
-    let existing = path.ancestors().skip(1).find(|parent| fs::metadata(parent).is_ok());
-    let parent = existing.unwrap_or(Path::new("."));
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let parent = nearest(path);
     if !parent.is_dir() {
         return Err(unwritable(io::Error::from(io::ErrorKind::NotADirectory)));
     }
     access(parent, Access::WRITE_OK | Access::EXEC_OK)
         .map(|()| None)
         .map_err(|errno| unwritable(errno.into()))
+}
+
+/// Whether a file of `needed` bytes fits into the folder, which need not be there yet.
+pub fn probe_room(path: &Path, needed: u64) -> Result<(), StateError> {
+    // What cannot be asked is left to `run`: `probe` has said whether the folder can be had.
+    let free = statvfs(nearest(path)).map_or(u64::MAX, |disk| {
+        // The administrator's processes may take what is kept back from all others.
+        let blocks = if geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
+        blocks.saturating_mul(disk.f_frsize)
+    });
+    enough(path, needed, free)
+}
+
+fn enough(path: &Path, needed: u64, free: u64) -> Result<(), StateError> {
+    if free >= needed {
+        return Ok(());
+    }
+    Err(StateError::NoRoom { path: path.to_owned(), needed, free })
+}
+
+/// The folder, or what is there of the way to it.
+fn nearest(path: &Path) -> &Path {
+    let existing = path.ancestors().find(|folder| fs::metadata(folder).is_ok());
+    existing.unwrap_or(Path::new("."))
 }
 
 fn open_lock(path: &Path, create: bool) -> io::Result<File> {
@@ -188,6 +228,20 @@ mod tests {
         drop(taken);
         assert!(matches!(probe(&path), Ok(None)));
         StateFolder::take(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_disk_without_room_for_the_journal_is_said_with_the_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/state");
+        assert!(probe_room(&path, 1).is_ok(), "the disk below has room for a byte");
+        let error = probe_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
+        assert!(error.contains("MiB; make room, or set [state] directory"), "{error}");
+        assert!(enough(&path, 64 << 20, 64 << 20).is_ok());
+        let error = enough(&path, 64 << 20, (64 << 20) - 1).expect_err("a byte short").to_string();
+        assert!(error.contains("has 63 MiB of room"), "{error}");
+        assert!(error.contains("needs 64 MiB; make room, or set [state] directory"), "{error}");
+        assert!(!path.exists());
     }
 
     #[test]

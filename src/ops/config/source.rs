@@ -21,6 +21,16 @@ pub enum NodeConfig {
     Bitcoind(Nodes),
 }
 
+impl NodeConfig {
+    /// The name of the chain that is mined: each has a block journal of its own.
+    pub fn chain(&self) -> String {
+        match self {
+            NodeConfig::Simulated(_) => "simulated".to_owned(),
+            NodeConfig::Bitcoind(nodes) => nodes.network.to_string(),
+        }
+    }
+}
+
 /// Bitcoinds of one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nodes {

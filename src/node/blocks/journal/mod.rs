@@ -110,6 +110,17 @@ impl Journal {
             .map_err(|cause| JournalError { path, cause })
     }
 
+    /// What [`Journal::open`] would take of the disk for that chain, in bytes: nothing where its
+    /// journal is there. Looks only.
+    pub fn room_needed(folder: &Path, chain: &str) -> u64 {
+        let own = |path: PathBuf| {
+            let head = File::open(path).and_then(|file| read_head(&file));
+            matches!(head, Ok(Ok(head)) if head.chain == chain)
+        };
+        let there = own(folder.join(FILE)) || own(folder.join(format!("{FILE}.{chain}")));
+        if there { 0 } else { JOURNAL_BYTES }
+    }
+
     fn open_sized(
         folder: &Path,
         chain: &str,

@@ -284,6 +284,20 @@ fn each_chain_has_its_own_journal_and_finds_it_again() {
 }
 
 #[test]
+fn only_a_journal_that_is_not_there_yet_needs_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let needed = |chain| Journal::room_needed(folder.path(), chain);
+    assert_eq!(needed("main"), JOURNAL_BYTES);
+    leave(folder.path(), "main", 1);
+    assert_eq!((needed("main"), needed("regtest")), (0, JOURNAL_BYTES));
+    leave(folder.path(), "regtest", 2);
+    assert_eq!((needed("main"), needed("regtest")), (0, 0), "one sleeps under its chain's name");
+    fs::write(folder.path().join(FILE), "no journal").expect("written");
+    assert_eq!((needed("main"), needed("regtest")), (0, JOURNAL_BYTES));
+    assert_eq!(Journal::room_needed(&folder.path().join("missing"), "main"), JOURNAL_BYTES);
+}
+
+#[test]
 fn what_cannot_be_read_is_put_aside_and_said() {
     let changes: [(usize, u8, &str); 3] =
         [(0, 0xff, "unreadable"), (8, 0x02, "format-3"), (481, 0xff, "unreadable")];
