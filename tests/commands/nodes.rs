@@ -13,6 +13,9 @@ use crate::support::{Daemon, HEADFRAME, Home, get};
 const SOON: Duration = Duration::from_secs(30);
 /// The key of the examples of BIP381.
 const KEY: &str = "03a34b99f22c790c4e36b2b3c2c35a36db06226e41c692fc82b8b56ac1c540c5bd";
+/// Transactions of 96 virtual bytes: above Knots' own 1,200,000 weight units or 300,000 bytes
+/// with 200,000 weight units to spare, and below what any node fills a block with.
+const MORE_THAN_KNOTS_TAKES: usize = 5_000;
 /// Who is paid, one of each kind.
 const PAYOUTS: [&str; 11] = [
     "address = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"",
@@ -68,6 +71,27 @@ fn a_node_that_is_well_would_take_blocks_of_every_payout() {
         assert_eq!(code, Some(0), "{payout}: {text}");
         assert!(text.contains("ready at height 1, a template in "), "{payout}: {text}");
         assert!(text.contains(", tips by zmq\n"), "{payout}: {text}");
+    }
+}
+
+#[test]
+fn a_node_whose_own_limit_leaves_fees_behind_is_told_the_settings() {
+    for defaults in [true, false] {
+        let Some(node) = Bitcoind::prepare(&[]) else { return };
+        // Knots, whose help has this option, ends its blocks early; others fill them.
+        let early = defaults && node.knows("-blockmaxsize=");
+        let mut node = if defaults { node.with_default_blocks() } else { node };
+        node.run();
+        node.fill_mempool(MORE_THAN_KNOTS_TAKES);
+        let home = Home::new();
+        let text = file(&home, &node, "network = \"regtest\"", "script = \"51\"");
+        let (code, text) = said(ask(&home, &text));
+        assert_eq!(code, Some(0), "{text}");
+        let warned = text.lines().any(|line| {
+            line.contains("warning: templates end at ")
+                && line.contains("blockmaxweight=3996000 and, in Knots, blockmaxsize=3996000")
+        });
+        assert_eq!(warned, early, "{text}");
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::iter;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,6 +56,8 @@ pub struct Bitcoind {
     zmq_port: Port,
     chain: &'static str,
     options: Vec<String>,
+    /// Whether its blocks end where its own defaults say.
+    default_blocks: bool,
     child: Option<Child>,
     client: Client,
     /// Coins that can be spent, each of [`COIN`] satoshis.
@@ -108,11 +111,18 @@ impl Bitcoind {
             zmq_port,
             chain,
             options,
+            default_blocks: false,
             child,
             client,
             coins,
             next_coinbase: 1,
         })
+    }
+
+    /// Leaves it where it ends its blocks; otherwise they may be as large as they can.
+    pub fn with_default_blocks(mut self) -> Bitcoind {
+        self.default_blocks = true;
+        self
     }
 
     /// Starts it and waits until it has loaded its chain.
@@ -147,12 +157,11 @@ impl Bitcoind {
             .arg(format!("-bind=127.0.0.1:{}", self.p2p_port.number))
             .args(["-server", "-listenonion=0", "-dnsseed=0", "-fixedseeds=0", "-discover=0"])
             .args(["-printtoconsole=1", "-debuglogfile=0", "-dbcache=32", "-par=1"])
-            .arg("-blockmaxweight=4000000")
             // As on the main chain: on regtest it would look over its whole mempool with each
             // transaction, and over all headers with each block.
             .args(["-checkmempool=0", "-checkblockindex=0"])
             .args((self.chain == "regtest").then_some("-acceptnonstdtxn=1"))
-            .args(self.knows("-blockmaxsize=").then_some("-blockmaxsize=4000000"))
+            .args(self.full_blocks())
             .args(&self.options)
             .args(more)
             .stdout(Stdio::piped())
@@ -161,6 +170,15 @@ impl Bitcoind {
         let output = BufReader::new(child.stdout.take().expect("piped"));
         self.child = Some(child);
         output
+    }
+
+    /// What lets its blocks be as large as they can, in its own words.
+    fn full_blocks(&self) -> Vec<&'static str> {
+        if self.default_blocks {
+            return Vec::new();
+        }
+        let size = self.knows("-blockmaxsize=").then_some("-blockmaxsize=4000000");
+        iter::once("-blockmaxweight=4000000").chain(size).collect()
     }
 
     /// Asks it to end, and waits for that.
