@@ -64,7 +64,7 @@ pub(crate) fn node_alone(chain: &mut Chain, tips: usize) -> Result<Vec<NodeTip>,
     let mut client = chain.client();
     let mut found = Vec::new();
     let first = client.template(None, CallLimits::TEMPLATE)?;
-    let (_, facts) = TemplateReader::new(Network::Regtest).read(first.json(), None)?;
+    let (_, facts) = TemplateReader::new(Network::Regtest).read(first.json())?;
     let mut id = facts.longpollid.ok_or("the node has no long poll")?;
     for _ in 0..tips {
         let block = chain.prepare()?;
@@ -81,10 +81,10 @@ pub(crate) fn node_alone(chain: &mut Chain, tips: usize) -> Result<Vec<NodeTip>,
         let again = started.elapsed();
         let mut reader = TemplateReader::new(Network::Regtest);
         let started = Instant::now();
-        let (template, facts) = reader.read(answer.json(), None)?;
+        let (template, facts) = reader.read(answer.json())?;
         let parse = started.elapsed();
         let started = Instant::now();
-        reader.read(answer.json(), None)?;
+        reader.read(answer.json())?;
         let parse_known = started.elapsed();
         if template.prev_hash.to_string() != tip.hash {
             return Err("the long poll was answered before the tip".into());

@@ -10,6 +10,7 @@
 
 mod raw;
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ const HEIGHT_MAX: u64 = 499_999_999;
 const VERSION_MIN: u64 = 4;
 /// What miners may roll (BIP320): bits here cannot be promised to a node.
 const VERSION_ROLLED: u32 = 0x1fff_e000;
+/// Consensus: how far, in seconds, a block's time may be ahead of a node's clock.
+const AHEAD_SECONDS_MAX: u32 = 7_200;
 /// A coinbase script has no room for more.
 const AUX_BYTES_MAX: usize = 80;
 /// BIP141's mark: OP_RETURN, a push of 36, four bytes.
@@ -71,8 +74,6 @@ pub struct TemplateFacts {
     pub rules: Vec<String>,
     /// Fees of the transactions, in satoshis.
     pub fees: u64,
-    /// What the node's coinbase value leaves of subsidy and fees, in satoshis; 0 as a rule.
-    pub unclaimed: u64,
     /// Cost of the transactions' signature operations.
     pub sigops: u64,
 }
@@ -136,28 +137,21 @@ impl TemplateReader {
         TemplateReader { network, kernel: Kernel::detect(), known: HashMap::new() }
     }
 
-    /// Reads a template. With the header of its tip, where the caller has it, height, bits and
-    /// time are compared with that too.
+    /// Reads a template. What it stands on it does not tell: [`TemplateReader::fits`] looks at
+    /// that.
     ///
     /// # Errors
     /// The template is not to be mined, whatever else is known about the node.
-    pub fn read(
-        &mut self,
-        json: &str,
-        tip: Option<&TipHeader>,
-    ) -> Result<(Template, TemplateFacts), TemplateError> {
+    pub fn read(&mut self, json: &str) -> Result<(Template, TemplateFacts), TemplateError> {
         let raw = RawTemplate::read(json)?;
         let rules = self.rules(&raw)?;
         let height = raw.number("height", raw.height, 1, HEIGHT_MAX)? as u32;
         let prev_hash = raw.hash("previousblockhash", raw.previousblockhash)?;
         let body = self.body(&raw.transactions)?;
         let coinbase_value = raw.number("coinbasevalue", raw.coinbasevalue, 0, MONEY_MAX)?;
-        let unclaimed = self.unclaimed(height, body.fees, coinbase_value)?;
+        self.is_whole_reward(height, body.fees, coinbase_value)?;
         let times = times(&raw)?;
         let bits = self.bits(&raw)?;
-        if let Some(tip) = tip.filter(|tip| tip.hash == prev_hash) {
-            self.fits(tip, height, bits, times.1)?;
-        }
         let template = Template {
             height,
             prev_hash,
@@ -177,7 +171,7 @@ impl TemplateReader {
         };
         let longpollid = raw.text("longpollid", raw.longpollid)?;
         let (fees, sigops) = (body.fees, body.sigops);
-        Ok((template, TemplateFacts { longpollid, rules, fees, unclaimed, sigops }))
+        Ok((template, TemplateFacts { longpollid, rules, fees, sigops }))
     }
 
     fn rules(&self, raw: &RawTemplate<'_>) -> Result<Vec<String>, TemplateError> {
@@ -233,13 +227,17 @@ impl TemplateReader {
         Ok(body)
     }
 
-    /// What is left of subsidy and fees.
-    fn unclaimed(&self, height: u32, fees: u64, value: u64) -> Result<u64, TemplateError> {
-        let most = subsidy(height, self.network) + fees;
-        most.checked_sub(value).ok_or_else(|| TemplateError::Field {
-            name: "coinbasevalue",
-            fault: format!("is {value}, above subsidy and fees, which are {most}"),
-        })
+    /// More than subsidy and fees no node takes. Less is valid and burns the difference, for ever,
+    /// which nobody means.
+    fn is_whole_reward(&self, height: u32, fees: u64, value: u64) -> Result<(), TemplateError> {
+        let whole = subsidy(height, self.network) + fees;
+        let side = match value.cmp(&whole) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Greater => "above",
+            Ordering::Less => "below",
+        };
+        let fault = format!("is {value}, {side} subsidy and fees, which are {whole}");
+        Err(TemplateError::Field { name: "coinbasevalue", fault })
     }
 
     fn bits(&self, raw: &RawTemplate<'_>) -> Result<u32, TemplateError> {
@@ -260,25 +258,46 @@ impl TemplateReader {
         }
     }
 
-    /// What the header of the tip itself says about the block on it.
-    fn fits(
+    /// Whether the header that a template stands on bears it: height, bits and times. `now` is our
+    /// clock, in seconds since 1970.
+    ///
+    /// # Errors
+    /// No block of this template would be valid on that header.
+    pub fn fits(
         &self,
+        template: &Template,
         tip: &TipHeader,
-        height: u32,
-        bits: u32,
-        min_ntime: u32,
+        now: u32,
     ) -> Result<(), TemplateError> {
+        assert_eq!(template.prev_hash, tip.hash, "the caller looks for the right header");
+        let Template { height, bits, min_ntime, curtime, .. } = *template;
+        let field = |name, fault| Err(TemplateError::Field { name, fault });
         if tip.height.checked_add(1) != Some(height) {
             return Err(TemplateError::HeightJump { height, tip_height: tip.height });
         }
-        if min_ntime <= tip.median_time {
-            let fault = format!("is {min_ntime}, not after the median {}", tip.median_time);
-            return Err(TemplateError::Field { name: "mintime", fault });
+        let median = tip.median_time;
+        if min_ntime <= median {
+            return field("mintime", format!("is {min_ntime}, not after the median {median}"));
+        }
+        // Right after the median, or at a retarget a little before the tip's own time (BIP94).
+        // What is kept as the earliest time of a tip must not be raised by a node that errs.
+        let latest = median.saturating_add(1).max(tip.time);
+        if min_ntime > latest {
+            return field("mintime", format!("is {min_ntime}, and {latest} at most on that tip"));
         }
         let settled = self.network == Network::Main && !height.is_multiple_of(2_016);
         if settled && bits != tip.bits {
             let fault = format!("is {bits:08x}, and {:08x} at the tip", tip.bits);
-            return Err(TemplateError::Field { name: "bits", fault });
+            return field("bits", fault);
+        }
+        // A clock that is behind the tip may be wrong itself, and judges nobody.
+        let credible = now >= tip.time;
+        if credible && curtime > now.saturating_add(AHEAD_SECONDS_MAX) {
+            let fault = format!(
+                "is {curtime}, more than {AHEAD_SECONDS_MAX} s ahead of our clock, {now}: one of \
+                 the two clocks is wrong"
+            );
+            return field("curtime", fault);
         }
         Ok(())
     }

@@ -92,6 +92,11 @@ impl FakeNode {
         format!("http://{}", self.address)
     }
 
+    /// The template that it gives now.
+    pub(super) fn template(&self) -> Value {
+        self.inner.lock().template()
+    }
+
     /// Finds `blocks` blocks on the tip.
     pub(super) fn mine(&self, blocks: usize) -> Hash256 {
         let mut state = self.inner.lock();
@@ -175,7 +180,7 @@ impl State {
             "capabilities": ["proposal"], "version": 0x2000_0000, "rules": ["csv", "!segwit"],
             "vbavailable": {}, "vbrequired": 0, "previousblockhash": tip, "transactions": [],
             "coinbaseaux": {}, "coinbasevalue": 5_000_000_000_u64 >> (height / 150),
-            "longpollid": format!("{tip}1"), "mintime": 1_800_000_000 + height,
+            "longpollid": format!("{tip}1"), "mintime": 1_800_000_000 + height - 1,
             "mutable": ["time", "transactions", "prevblock"], "noncerange": "00000000ffffffff",
             "sigoplimit": 80_000, "sizelimit": 4_000_000, "weightlimit": 4_000_000,
             "curtime": 1_800_000_100 + height, "bits": format!("{BITS:08x}"), "height": height,

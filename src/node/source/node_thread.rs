@@ -37,7 +37,7 @@ use super::warnings::{Sight, warnings};
 use crate::payout::Network;
 use crate::rpc::{
     CallLimits, ChainInfo, Client, NetworkInfo, RpcError, TemplateAnswer, TemplateError,
-    TemplateFacts, TemplateReader,
+    TemplateFacts, TemplateReader, TipHeader,
 };
 
 /// A template is asked for at least so often: fees grow, and an answer is a sign of life.
@@ -89,6 +89,8 @@ pub(super) struct NodeThread {
     newest: Option<Newest>,
     /// The tip of its newest template.
     tip: Option<Hash256>,
+    /// The header of the newest tip that the node was asked about.
+    ground: Option<TipHeader>,
 }
 
 struct Checked {
@@ -135,6 +137,7 @@ impl NodeThread {
             busy_until: None,
             newest: None,
             tip: None,
+            ground: None,
         }
     }
 
@@ -215,9 +218,9 @@ impl NodeThread {
                 (asked, answer)
             }
         };
-        let (template, facts) =
-            self.reader.read(answer.json(), self.bell.tip().as_ref()).map_err(fault_of_template)?;
+        let (template, facts) = self.reader.read(answer.json()).map_err(fault_of_template)?;
         drop(answer);
+        self.stand(&template)?;
         let template = Arc::new(template);
         self.propose(&template, &facts)?;
         self.height = Some(template.height.saturating_sub(1));
@@ -233,6 +236,29 @@ impl NodeThread {
             self.poller.open(id, tip);
         }
         self.look()
+    }
+
+    /// Looks whether the node knows the block that its template stands on, and whether that bears
+    /// it. Nobody is to mine on a block that does not exist.
+    fn stand(&mut self, template: &Template) -> Result<(), NodeFault> {
+        let prev_hash = template.prev_hash;
+        let known = [self.bell.tip(), self.ground.take()];
+        let known = known.into_iter().flatten().find(|header| header.hash == prev_hash);
+        let ground = match known {
+            Some(header) => header,
+            // The template was quicker than the thread of tips.
+            None => {
+                let header = self.ask(|client| client.header(&prev_hash, QUICK_LIMITS))?;
+                let unknown =
+                    || format!("a template on {prev_hash}, a block that it does not know");
+                header.ok_or_else(|| NodeFault::Garbage(unknown()))?
+            }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        self.reader.fits(template, &ground, now).map_err(fault_of_template)?;
+        self.ground = Some(ground);
+        Ok(())
     }
 
     /// The newest tip of which the other thread has told.

@@ -170,6 +170,37 @@ fn every_fault_is_told_apart_and_the_node_is_taken_when_it_is_well() {
 }
 
 #[test]
+fn templates_that_cannot_be_are_refused_and_raise_no_earliest_time() {
+    let unknown = json!("ab".repeat(32));
+    // At that height regtest's subsidy has ended, so that the value fits.
+    let far = json!({ "height": 700_000, "coinbasevalue": 0 });
+    let rows = [
+        (json!({ "coinbasevalue": 0 }), "coinbasevalue is 0, below"),
+        (json!({ "previousblockhash": unknown }), "a block that it does not know"),
+        (far, "height is 700000 on a tip of height 3"),
+        (json!({ "mintime": 1_800_000_090 }), "at most on that tip"),
+    ];
+    for (change, said) in rows {
+        let node = FakeNode::start();
+        let tip = node.mine(3);
+        let mut bad = node.template();
+        let changed = change.as_object().expect("fields").iter();
+        changed.for_each(|(field, value)| bad[field] = value.clone());
+        node.has("getblocktemplate", Habit::Result(bad));
+        let mut farm = Farm::of(&[&node]);
+        farm.is(0, "garbage");
+        let says = farm.nodes.states()[0].health.to_string();
+        assert!(says.contains(said), "{says}");
+        farm.look();
+        assert!(farm.newest.is_none(), "{change} is mined");
+        node.heal();
+        farm.mines_on(tip);
+        let min_ntime = farm.newest.as_ref().map(|newest| newest.min_ntime);
+        assert_eq!(min_ntime, Some(1_800_000_003), "{change}");
+    }
+}
+
+#[test]
 fn a_node_that_stops_in_the_middle_keeps_miners_on_their_job() {
     let node = FakeNode::start();
     node.has("help", Habit::Result(json!("help: unknown command: waitfornewblock")));
@@ -262,6 +293,7 @@ fn a_node_that_goes_down_is_found_again_and_nothing_spins() {
 fn a_node_that_would_refuse_our_blocks_is_left_out() {
     let (main, backup) = (FakeNode::start(), FakeNode::start());
     main.has("proposal", Habit::Result(json!("bad-txns-vout-script-toolarge")));
+    main.mine(1);
     let tip = backup.mine(1);
     let mut farm = Farm::of(&[&main, &backup]);
     farm.mines_on(tip);

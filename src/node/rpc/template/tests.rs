@@ -84,7 +84,7 @@ fn some(count: u32) -> Vec<Transaction> {
 }
 
 fn read(value: &Value) -> Result<(Template, TemplateFacts), TemplateError> {
-    TemplateReader::new(Network::Regtest).read(&value.to_string(), None)
+    TemplateReader::new(Network::Regtest).read(&value.to_string())
 }
 
 fn tip() -> TipHeader {
@@ -141,7 +141,7 @@ fn a_good_template_is_taken_whole() {
         let script = template.witness_commitment.expect("as the node gives it");
         let hex: String = script.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, commitment(&transactions));
-        assert_eq!((facts.unclaimed, facts.sigops), (0, 4 * u64::from(count)));
+        assert_eq!(facts.sigops, 4 * u64::from(count));
         assert_eq!(facts.longpollid.as_deref(), Some("ab9"));
         assert_eq!(facts.rules, ["csv", "!segwit", "taproot", "testdummy"]);
     }
@@ -313,7 +313,7 @@ fn more_transactions_than_a_block_holds_are_not_read() {
     let list = format!("[{}{{}}]", "{},".repeat(TRANSACTIONS_MAX));
     let mut text = answer(&[], false).to_string();
     text = text.replace("\"transactions\":[]", &format!("\"transactions\":{list}"));
-    let said = TemplateReader::new(Network::Regtest).read(&text, None);
+    let said = TemplateReader::new(Network::Regtest).read(&text);
     let said = said.expect_err("too many").to_string();
     assert!(said.contains("more than 16666 transactions"), "{said}");
 }
@@ -342,70 +342,127 @@ fn aux_and_required_bits_go_into_the_block() {
     assert_eq!(template.version, 0x2000_0011);
 }
 
+/// What is wrong with a good template, changed so, on this tip and at this time.
+fn misfit(
+    network: Network,
+    change: impl FnOnce(&mut Template),
+    tip: &TipHeader,
+    now: u32,
+) -> Option<TemplateError> {
+    let (mut template, _) = read(&answer(&[], false)).expect("a good one");
+    change(&mut template);
+    TemplateReader::new(network).fits(&template, tip, now).err()
+}
+
+/// What is wrong with a template's mintime on a tip, at a time when nothing else is.
+fn wrong_mintime(min_ntime: u32, tip: &TipHeader) -> Option<String> {
+    let change = |template: &mut Template| {
+        template.min_ntime = min_ntime;
+        template.curtime = template.curtime.max(min_ntime);
+    };
+    misfit(Network::Regtest, change, tip, tip.time).map(|error| error.to_string())
+}
+
 #[test]
 fn a_height_that_jumps_is_seen_by_the_tips_header() {
-    let value = answer(&[], false).to_string();
-    let mut reader = TemplateReader::new(Network::Regtest);
-    assert!(reader.read(&value, Some(&tip())).is_ok());
+    let of = |height| misfit(Network::Regtest, |_| (), &TipHeader { height, ..tip() }, tip().time);
+    assert_eq!(of(109), None);
     for height in [0, 108, 110, 5_000, u32::MAX] {
-        let jump = reader.read(&value, Some(&TipHeader { height, ..tip() })).err();
-        assert_eq!(jump, Some(TemplateError::HeightJump { height: 110, tip_height: height }));
+        let jump = TemplateError::HeightJump { height: 110, tip_height: height };
+        assert_eq!(of(height), Some(jump));
     }
-    let other = TipHeader { hash: Hash256([9; 32]), height: 7, ..tip() };
-    assert!(reader.read(&value, Some(&other)).is_ok(), "a header of another tip says nothing");
-    let late = TipHeader { median_time: 1_700_000_001, ..tip() };
-    let said = reader.read(&value, Some(&late)).expect_err("too early").to_string();
-    assert!(said.contains("mintime is 1700000001, not after the median 1700000001"), "{said}");
+}
+
+#[test]
+fn the_earliest_time_follows_from_the_tip() {
+    let TipHeader { median_time, time, .. } = tip();
+    for good in [median_time + 1, time - 600, time] {
+        assert_eq!(wrong_mintime(good.max(median_time + 1), &tip()), None, "{good}");
+    }
+    let said = wrong_mintime(median_time, &tip()).expect("too early");
+    assert!(said.contains("mintime is 1700000000, not after the median 1700000000"), "{said}");
+    for late in [time + 1, time + 86_400, u32::MAX] {
+        let said = wrong_mintime(late, &tip()).expect("too late");
+        assert!(said.ends_with("and 1700000400 at most on that tip"), "{said}");
+    }
+    // Where the tip's own time is before its median, the median decides.
+    let early = TipHeader { time: median_time - 3, ..tip() };
+    assert_eq!(wrong_mintime(median_time + 1, &early), None);
+    assert!(wrong_mintime(median_time + 2, &early).is_some());
+}
+
+#[test]
+fn a_time_that_is_far_ahead_is_refused_by_a_clock_that_can_be_right() {
+    let at = |curtime: u32, now: u32| {
+        misfit(Network::Regtest, |template| template.curtime = curtime, &tip(), now)
+    };
+    let now = tip().time + 60;
+    for good in [now - 60, now, now + 7_200] {
+        assert_eq!(at(good, now), None);
+    }
+    for bad in [now + 7_201, now + 3 * 86_400, u32::MAX] {
+        let said = at(bad, now).expect("too far ahead").to_string();
+        assert!(said.contains("ahead of our clock"), "{said}");
+    }
+    // A clock that is behind the tip is ours to mend, and no reason to stop.
+    assert_eq!(at(tip().time + 8_000, tip().time - 1), None);
+    assert_eq!(at(tip().time + 8_000, 0), None);
 }
 
 #[test]
 fn bits_may_change_only_at_a_retarget() {
-    let mut value = answer(&[], false);
-    value["bits"] = json!("17034219");
     let tip = TipHeader { bits: 0x1703_4219, ..tip() };
-    let mut reader = TemplateReader::new(Network::Main);
-    assert!(reader.read(&value.to_string(), Some(&tip)).is_ok());
-    value["bits"] = json!("17034218");
-    let said = reader.read(&value.to_string(), Some(&tip)).expect_err("no retarget").to_string();
+    let of = |network, bits, height| {
+        let change = |template: &mut Template| {
+            (template.bits, template.height) = (bits, height);
+        };
+        misfit(network, change, &TipHeader { height: height - 1, ..tip }, tip.time)
+    };
+    assert_eq!(of(Network::Main, 0x1703_4219, 110), None);
+    let said = of(Network::Main, 0x1703_4218, 110).expect("no retarget").to_string();
     assert!(said.contains("bits is 17034218, and 17034219 at the tip"), "{said}");
-    value["height"] = json!(2_016);
-    let before = TipHeader { height: 2_015, ..tip };
-    assert!(reader.read(&value.to_string(), Some(&before)).is_ok());
+    assert_eq!(of(Network::Main, 0x1703_4218, 2_016), None);
+    assert_eq!(of(Network::Testnet4, 0x1d00_ffff, 110), None, "they vary there");
 }
 
 #[test]
-fn less_than_the_whole_reward_is_told() {
-    let mut value = answer(&some(2), false);
-    value["coinbasevalue"] = json!(4_999_999_000_u64);
-    let (template, facts) = read(&value).expect("nobody must take everything");
-    assert_eq!((template.coinbase_value, facts.unclaimed), (4_999_999_000, 1_201));
+fn anything_but_the_whole_reward_is_refused() {
+    let whole = 5_000_000_201_u64;
+    for (value, side) in [(0, "below"), (whole - 1, "below"), (whole + 1, "above")] {
+        let mut value_changed = answer(&some(2), false);
+        value_changed["coinbasevalue"] = json!(value);
+        let said = read(&value_changed).expect_err("not the reward").to_string();
+        let wanted =
+            format!("coinbasevalue is {value}, {side} subsidy and fees, which are {whole}");
+        assert!(said.ends_with(&wanted), "{said}");
+    }
 }
 
 #[test]
 fn transactions_of_the_last_template_are_shared() {
     let mut reader = TemplateReader::new(Network::Regtest);
     let first = answer(&some(5), false).to_string();
-    let (old, _) = reader.read(&first, None).expect("a good one");
-    let (new, _) = reader.read(&answer(&some(7), false).to_string(), None).expect("a good one");
+    let (old, _) = reader.read(&first).expect("a good one");
+    let (new, _) = reader.read(&answer(&some(7), false).to_string()).expect("a good one");
     for index in 0..5 {
         assert!(Arc::ptr_eq(&old.transactions[index], &new.transactions[index]));
     }
     // A known hash with another name, and a bad template in between, change nothing.
     let mut bad = answer(&some(5), false);
     bad["transactions"][3]["txid"] = json!("00".repeat(32));
-    let said = reader.read(&bad.to_string(), None).expect_err("not its name").to_string();
+    let said = reader.read(&bad.to_string()).expect_err("not its name").to_string();
     assert!(said.contains("transaction 3: its txid is "), "{said}");
-    assert_eq!(reader.read(&first, None).expect("a good one").0, old);
+    assert_eq!(reader.read(&first).expect("a good one").0, old);
 }
 
 #[test]
 fn what_is_no_template_is_an_error() {
     let mut reader = TemplateReader::new(Network::Main);
     for text in ["", "null", "7", "\"x\"", "[]", "{}", "{\"transactions\":[]}", "\u{0}"] {
-        assert!(reader.read(text, None).is_err(), "{text}");
+        assert!(reader.read(text).is_err(), "{text}");
     }
     let deep = format!("{{\"height\":{}", "[".repeat(100_000));
-    assert!(reader.read(&deep, None).is_err());
+    assert!(reader.read(&deep).is_err());
 }
 
 proptest! {
@@ -413,7 +470,7 @@ proptest! {
     fn half_a_template_is_an_error(cut in 0.0..1.0_f64) {
         let whole = answer(&some(4), false).to_string();
         let cut = (whole.len() as f64 * cut) as usize;
-        prop_assert!(TemplateReader::new(Network::Regtest).read(&whole[..cut], None).is_err());
+        prop_assert!(TemplateReader::new(Network::Regtest).read(&whole[..cut]).is_err());
     }
 
     /// Whatever one character becomes: an error, or a template whose transactions are the ones
@@ -429,7 +486,7 @@ proptest! {
         let at = (bytes.len() as f64 * at) as usize;
         bytes[at] = byte;
         let text = String::from_utf8(bytes).expect("ASCII");
-        if let Ok((template, _)) = TemplateReader::new(Network::Regtest).read(&text, None) {
+        if let Ok((template, _)) = TemplateReader::new(Network::Regtest).read(&text) {
             prop_assert_eq!(template.transactions, wanted.transactions);
             prop_assert_eq!(template.merkle_path, wanted.merkle_path);
             prop_assert_eq!(template.witness_commitment, wanted.witness_commitment);
@@ -438,6 +495,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text: String) {
-        let _ = TemplateReader::new(Network::Main).read(&text, None);
+        let _ = TemplateReader::new(Network::Main).read(&text);
     }
 }
