@@ -156,6 +156,7 @@ mod tests {
             name: "10.0.0.2:8332".into(),
             is_source: false,
             health,
+            failing_for: None,
             height: Some(850_000),
             tip: None,
             template_age: None,

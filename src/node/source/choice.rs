@@ -267,6 +267,14 @@ impl Choice {
         self.seats[node].tip.as_ref().map(|tip| (tip.hash, tip.height))
     }
 
+    /// For how long a node's templates have failed without a good one between; none while it is
+    /// ready.
+    pub fn failing_for(&self, node: usize) -> Option<Duration> {
+        let seat = &self.seats[node];
+        let fails = matches!(seat.health, NodeHealth::Fault(_));
+        fails.then(|| self.now.saturating_sub(seat.fault_since))
+    }
+
     /// How often a node that was ready failed.
     pub fn failures(&self, node: usize) -> u64 {
         self.seats[node].failures_ever

@@ -499,6 +499,27 @@ fn tips_of_a_node_whose_templates_fail_are_followed_by_the_header_alone() {
 }
 
 #[test]
+fn how_long_templates_fail_is_told_while_tips_keep_miners_at_work() {
+    let mut world = World::new(1);
+    world.full(MAIN, 'a', HEIGHT);
+    assert_eq!(world.choice.failing_for(MAIN), None);
+    let fault = || NodeFault::Garbage("not a template".into());
+    world.fail(MAIN, fault());
+    for height in 1..20 {
+        world.tip(MAIN, (b'a' + height) as char, HEIGHT + u32::from(height));
+        world.pass(Duration::from_secs(1));
+        // Each try fails anew; the first of them counts.
+        world.fail(MAIN, fault());
+    }
+    let failing = world.choice.failing_for(MAIN).expect("no template came");
+    assert!(failing.as_secs() >= 19, "{failing:?}");
+    assert_eq!(world.work(), WorkHealth::Up, "nobody is released for that");
+    assert_eq!(world.choice.source(), Some(MAIN));
+    world.full(MAIN, 't', HEIGHT + 19);
+    assert_eq!(world.choice.failing_for(MAIN), None);
+}
+
+#[test]
 fn of_several_ready_nodes_the_highest_follows_and_of_equals_the_first() {
     let mut world = World::new(4);
     (0..4).for_each(|node| world.full(node, 'a', HEIGHT));

@@ -181,6 +181,8 @@ pub struct NodeState {
     pub is_source: bool,
     /// Whether they could.
     pub health: NodeHealth,
+    /// For how long its templates have failed; none while it is ready.
+    pub failing_for: Option<Duration>,
     /// Height of its best block.
     pub height: Option<u32>,
     /// Hash of its best block, in header byte order.
@@ -243,6 +245,7 @@ impl Board {
                 name,
                 is_source: false,
                 health: NodeHealth::Connecting,
+                failing_for: None,
                 height: None,
                 tip: None,
                 template_age: None,

@@ -230,6 +230,7 @@ impl Source {
             self.board.change(node, |place| {
                 place.state.is_source = choice.source() == Some(node);
                 place.state.health = choice.health(node).clone();
+                place.state.failing_for = choice.failing_for(node);
                 place.state.height = tip.map(|(_, height)| height);
                 place.state.tip = tip.map(|(hash, _)| hash);
                 place.state.failures = choice.failures(node);

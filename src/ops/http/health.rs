@@ -2,6 +2,7 @@
 //! shard and the coordinator take turns; ready, that miners can connect and get current work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,6 +15,10 @@ use serde_json::{Value, json};
 use super::api::node;
 use crate::nodes::sentence;
 use crate::view::{View, Work, hanging, template_age_micros, work};
+
+/// For so long a source's templates may fail before miners count as without proper work: what
+/// passes by itself, as a restart of its threads or a full queue, is over by then.
+const TEMPLATES_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn livez(State(view): State<Arc<dyn View>>) -> Response {
     let reasons = not_live(&*view);
@@ -51,6 +56,9 @@ fn not_ready(view: &dyn View, nodes: &[NodeState]) -> Vec<String> {
         }
     }
     reasons.extend(status.outage.and_then(|outage| without_work(outage, reasons.is_empty())));
+    if reasons.is_empty() {
+        reasons.extend(nodes.iter().find_map(without_templates));
+    }
     if !reasons.is_empty() {
         reasons.extend(nodes.iter().filter_map(missing));
     }
@@ -73,6 +81,14 @@ fn without_work(outage: OutageStatus, first: bool) -> Option<String> {
         }
         (false, false) => None,
     }
+}
+
+/// Says that the source tells of tips, at most, and gives no templates: what miners have pays no
+/// fees from the next tip on. They are kept all the same, for it is work.
+fn without_templates(node: &NodeState) -> Option<String> {
+    let failing = node.failing_for.filter(|time| node.is_source && *time > TEMPLATES_PATIENCE)?;
+    let (name, seconds) = (&node.name, failing.as_secs());
+    Some(format!("the templates of {name} fail for {seconds} s: miners have what was there before"))
 }
 
 /// Why a node gives no work, with the remedy.

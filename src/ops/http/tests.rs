@@ -289,6 +289,7 @@ fn bitcoind(health: NodeHealth) -> NodeState {
         name: "127.0.0.1:8332".into(),
         is_source: true,
         health,
+        failing_for: None,
         height: Some(850_000),
         tip: Some(pow::Hash256::ZERO),
         template_age: Some(Duration::from_secs(7)),
@@ -327,6 +328,21 @@ fn a_node_is_shown_on_every_page_that_speaks_of_nodes() {
     let (code, body) = json(address, "/readyz");
     assert_eq!(code, 200, "the miners have work: another node may give it");
     assert_eq!(body["nodes"][0]["state"], "unauthorized");
+    let long = |seconds, is_source| {
+        let mut node = bitcoind(NodeHealth::Fault(NodeFault::Garbage("<html>".to_owned())));
+        (node.failing_for, node.is_source) = (Some(Duration::from_secs(seconds)), is_source);
+        *farm.nodes.lock().expect("no test panics with it") = vec![node];
+        json(address, "/readyz")
+    };
+    assert_eq!((long(10, true).0, long(3_600, false).0), (200, 200), "soon over, or a backup");
+    let (code, body) = long(11, true);
+    assert_eq!((code, body["ready"].as_bool()), (503, Some(false)));
+    let why = body["reasons"][0].as_str().expect("a reason");
+    assert!(why.starts_with("the templates of 127.0.0.1:8332 fail for 11 s"), "{why}");
+    let why = body["reasons"][1].as_str().expect("what it says");
+    assert!(why.starts_with("127.0.0.1:8332: the node answered nonsense: <html>; "), "{why}");
+    assert_eq!(json(address, "/livez").0, 200, "nothing here hangs");
+    set(NodeHealth::Fault(NodeFault::Unauthorized));
     let micros = 65_000_000;
     farm.change(|status| status.outage = Some(OutageStatus { micros, is_released: true }));
     let (code, body) = json(address, "/readyz");
