@@ -117,6 +117,7 @@ fn spot_of(fault: &NodeFault, index: usize, login: &Login) -> Spot {
             Login::Password { .. } => spot(index, "password"),
             Login::PasswordFile { .. } => spot(index, "password_file"),
         },
+        NodeFault::Cookie(_) => spot(index, "cookie_file"),
         NodeFault::WrongNetwork { .. } | NodeFault::Signet => Spot::of("node", "network"),
         NodeFault::ProposalRefused(_) => Spot::of("payout", ""),
         _ => spot(index, "rpc"),
@@ -186,6 +187,7 @@ mod tests {
         let backup = |key| Spot { section: "node.backup", table: 0, key, item: 0 };
         let rows = [
             (NodeFault::Unauthorized, backup("password_file")),
+            (NodeFault::Cookie("/x: Is a directory".into()), backup("cookie_file")),
             (NodeFault::Signet, Spot::of("node", "network")),
             (NodeFault::ProposalRefused("bad-txns".into()), Spot::of("payout", "")),
             (NodeFault::NoPeers, backup("rpc")),

@@ -16,6 +16,9 @@ use crate::payout::Network;
 pub enum NodeFault {
     /// No connection: nothing listens there, or the network between is cut.
     Unreachable(String),
+    /// Its cookie cannot be read; the path, and why. It is down, or the operator's fault: the path
+    /// is another one, or this user may not read it.
+    Cookie(String),
     /// The operator's fault: cookie, user or password are not the node's.
     Unauthorized,
     /// The operator's fault: it follows another chain than the one that is configured.
@@ -57,6 +60,7 @@ impl NodeFault {
     pub fn kind(&self) -> &'static str {
         match self {
             NodeFault::Unreachable(_) => "unreachable",
+            NodeFault::Cookie(_) => "cookie",
             NodeFault::Unauthorized => "unauthorized",
             NodeFault::WrongNetwork { .. } => "wrong-network",
             NodeFault::Signet => "signet",
@@ -84,6 +88,7 @@ impl NodeFault {
             | NodeFault::UnknownRule(_)
             | NodeFault::ProposalRefused(_) => true,
             NodeFault::Unreachable(_)
+            | NodeFault::Cookie(_)
             | NodeFault::Unauthorized
             | NodeFault::Warming(_)
             | NodeFault::Busy
@@ -100,6 +105,10 @@ impl NodeFault {
             NodeFault::Unreachable(_) => {
                 Some("is bitcoind running with server=1, and do rpcbind and rpcallowip let us in?")
             }
+            NodeFault::Cookie(_) => Some(
+                "start bitcoind, correct cookie_file, or let this user read it \
+                 (rpccookieperms=group)",
+            ),
             NodeFault::Unauthorized => {
                 Some("give its cookie_file, or user and password as in its rpcauth")
             }
@@ -124,6 +133,9 @@ impl fmt::Display for NodeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NodeFault::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            NodeFault::Cookie(why) => {
+                write!(f, "cannot be asked, for its cookie cannot be read: {why}")
+            }
             NodeFault::Unauthorized => f.write_str("refuses our credentials (HTTP 401)"),
             NodeFault::WrongNetwork { wanted, found } => {
                 write!(f, "follows {found}, but {wanted} is configured")

@@ -406,7 +406,8 @@ fn is_race(reason: &str) -> bool {
 /// A call's failure in the words of an operator.
 pub(super) fn fault_of_rpc(error: RpcError) -> NodeFault {
     match error {
-        RpcError::Unreachable(why) | RpcError::Cookie(why) => NodeFault::Unreachable(why),
+        RpcError::Unreachable(why) => NodeFault::Unreachable(why),
+        RpcError::Cookie(why) => NodeFault::Cookie(why),
         RpcError::Unauthorized => NodeFault::Unauthorized,
         RpcError::Busy => NodeFault::Busy,
         RpcError::Warming(words) => NodeFault::Warming(words),

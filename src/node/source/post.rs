@@ -220,7 +220,9 @@ impl Bell {
 /// for and `took` is how long it took to fail.
 pub(super) fn pause_after(fault: &NodeFault, took: Duration, backoff: Duration) -> Duration {
     match fault {
-        NodeFault::Unreachable(_) if took < CHEAP_MAX => backoff.min(CHEAP_PAUSE_MAX),
+        NodeFault::Unreachable(_) | NodeFault::Cookie(_) if took < CHEAP_MAX => {
+            backoff.min(CHEAP_PAUSE_MAX)
+        }
         NodeFault::Warming(_) => backoff.min(CHEAP_PAUSE_MAX),
         NodeFault::WrongNetwork { .. }
         | NodeFault::Signet

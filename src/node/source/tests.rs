@@ -30,9 +30,14 @@ impl Farm {
 
     fn on(network: Network, nodes: &[&FakeNode]) -> Farm {
         let auth = || Auth::User { user: "u".into(), password: "p".into() };
-        let config = |(index, node): (usize, &&FakeNode)| NodeConfig {
+        let endpoint = |node: &&FakeNode| Endpoint::new(&node.url(), auth()).expect("good");
+        Farm::at(network, nodes.iter().map(endpoint))
+    }
+
+    fn at(network: Network, nodes: impl Iterator<Item = Endpoint>) -> Farm {
+        let config = |(index, endpoint): (usize, Endpoint)| NodeConfig {
             name: format!("node {index}").into(),
-            endpoint: Endpoint::new(&node.url(), auth()).expect("a good address"),
+            endpoint,
             zmq_hashblock: None,
         };
         let proposal = ProposalParts {
@@ -40,7 +45,7 @@ impl Farm {
             signature: b"/test/".to_vec(),
             extranonce_size: 8,
         };
-        let nodes = nodes.iter().enumerate().map(config).collect();
+        let nodes = nodes.enumerate().map(config).collect();
         let config = SourceConfig { nodes, network, proposal, journal: None };
         let (link, nodes) = start(config).expect("there are threads");
         Farm { link, nodes, work: None, newest: None, tips: Vec::new() }
@@ -287,6 +292,22 @@ fn a_node_that_goes_down_is_found_again_and_nothing_spins() {
     until("three seconds", SOON, || since.elapsed() > Duration::from_secs(3));
     let after = node.requests("getblockchaininfo") + node.requests("getbestblockhash");
     assert!(after - before < 80, "{} requests in three seconds", after - before);
+}
+
+#[test]
+fn a_cookie_that_cannot_be_read_is_told_with_its_path_and_the_systems_reason() {
+    let node = FakeNode::start();
+    node.mine(1);
+    let folder = std::env::temp_dir();
+    let missing = folder.join("headframe-has-no-such-cookie");
+    for (path, reason) in [(missing, "No such file"), (folder, "Is a directory")] {
+        let endpoint = Endpoint::new(&node.url(), Auth::Cookie(path.clone())).expect("good");
+        let mut farm = Farm::at(Network::Regtest, [endpoint].into_iter());
+        farm.is(0, "cookie");
+        let says = farm.nodes.states()[0].health.to_string();
+        assert!(says.contains(&path.display().to_string()) && says.contains(reason), "{says}");
+    }
+    assert_eq!(node.requests("getblockchaininfo"), 0, "nobody asks without a right to");
 }
 
 #[test]

@@ -85,7 +85,14 @@ impl TipThread {
             let took = self.post.clock.now().saturating_sub(began);
             let pause = pause_after(&fault, took, backoff.next());
             // The rest is told by the thread of templates, which asks for more.
-            if matches!(fault, NodeFault::Unreachable(_) | NodeFault::Slow | NodeFault::Stalled) {
+            let is_gone = matches!(
+                fault,
+                NodeFault::Unreachable(_)
+                    | NodeFault::Cookie(_)
+                    | NodeFault::Slow
+                    | NodeFault::Stalled
+            );
+            if is_gone {
                 self.post.observed(Observed::Failed(fault));
             }
             self.bell.doubt();
