@@ -170,7 +170,7 @@ fn clock() -> Option<Finding> {
     })
 }
 
-/// Waits until nobody listens on the fixed ports, for [`PORT_LIMIT`] at most: a restart at once
+/// Waits until nobody listens on the fixed ports, for two seconds at most: a restart at once
 /// finds those of the process before it still taken, and is not to fail by it. Who holds them
 /// after that, [`ports`] says.
 pub fn await_ports(config: &Config) {
