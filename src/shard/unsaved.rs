@@ -8,8 +8,8 @@ use session::Tick;
 use crate::ring::{Chunk, ConnId};
 
 /// An answer waits no longer: the journal is written in a millisecond or two, and where its disk
-/// hangs, a node has the block, and has judged it, in this time.
-pub(crate) const ANSWER_HELD_US_MAX: u64 = 250_000;
+/// hangs, a node has the block, and has judged it, in this time. No miner gives up so soon.
+pub(crate) const ANSWER_HELD_US_MAX: u64 = 2_000_000;
 
 /// How often the shard looks whether a block is saved.
 const LOOK_US: u64 = 250;
