@@ -62,7 +62,7 @@ fn a_found_block_survives_a_kill_where_the_first_of_two_nodes_is_dead() {
 fn kill_and_look(node: &mut Bitcoind, proxy: &Proxy, file: &Path, runs: u64) {
     let mut farm = Farm::start(file);
     for _ in 0..runs {
-        let height = node.height();
+        let height = works_on_tip(&farm, node);
         proxy.swallow(true);
         let fleet = farm.fleet(1);
         until("a share that was taken", || fleet.stats().accepted > 0);
@@ -74,6 +74,19 @@ fn kill_and_look(node: &mut Bitcoind, proxy: &Proxy, file: &Path, runs: u64) {
         survives(node, height + 1, moment);
     }
     farm.end();
+}
+
+/// Waits until what the farm restored has its place in the chain and the farm works behind it: a
+/// share found before would be a block beside it. Gives the chain's height.
+fn works_on_tip(farm: &Farm, node: &mut Bitcoind) -> u64 {
+    let mut height = 0;
+    until("work on the newest tip", || {
+        let unsettled = farm.page("/api/v1/blocks")["unsettled"].as_u64();
+        height = node.height();
+        let job = farm.page("/api/v1/status")["job"]["height"].as_u64();
+        unsettled == Some(0) && job == Some(height + 1)
+    });
+    height
 }
 
 /// From a microsecond to a quarter of a second, every order of magnitude alike.
@@ -111,7 +124,7 @@ fn a_block_found_while_the_node_is_down_is_mined_when_it_is_back() {
     let file = home.write(&config(&home, &node.url(), &node.cookie(), &payout(), SHARES));
     for _ in 0..runs() {
         let farm = Farm::start(&file);
-        let height = node.height();
+        let height = works_on_tip(&farm, &mut node);
         node.stop();
         let fleet = farm.fleet(1);
         until("a share that was taken", || fleet.stats().accepted > 0);
@@ -137,7 +150,7 @@ fn a_found_block_survives_a_kill_on_a_disk_that_hangs() {
         command.env("LD_PRELOAD", &disk).env("HEADFRAME_TEST_HANGS", &hangs);
         let farm = Farm::of(Daemon::of(command.spawn().expect("it runs")));
         fs::write(&hangs, "").expect("written");
-        let height = node.height();
+        let height = works_on_tip(&farm, &mut node);
         let fleet = farm.fleet(1);
         until("a share that was taken", || fleet.stats().accepted > 0);
         let blocks = farm.page("/api/v1/blocks");
