@@ -422,14 +422,14 @@ fn wake(waker: Option<Waker>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use pow::Hash256;
 
     use super::*;
 
-    fn template(height: u32) -> Arc<Template> {
+    pub(crate) fn template(height: u32) -> Arc<Template> {
         Arc::new(Template {
             height,
             prev_hash: Hash256::ZERO,
