@@ -23,12 +23,8 @@ const TRIES: u32 = 20;
 fn start(home: &Home, answer_seconds: f64) -> (Daemon, String, String) {
     let text = home.config(&format!("{CHAIN}answer_seconds = {answer_seconds:?}\n{REST}"));
     let mut daemon = Daemon::start(&home.write(&text));
-    let address = |line: String| {
-        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        rest.expect("the log names the address").to_owned()
-    };
-    let stratum = address(daemon.wait_for("miners connect here"));
-    let pages = address(daemon.wait_for("pages are served here"));
+    let stratum = daemon.wait_for_address("miners connect here");
+    let pages = daemon.wait_for_address("pages are served here");
     (daemon, stratum, pages)
 }
 

@@ -174,9 +174,7 @@ fn one_run_per_state_folder_and_signals_are_obeyed() {
     let house = Home::new();
     let file = house.write(&house.config("[log]\nformat = \"json\"\n"));
     let mut daemon = Daemon::start(&file);
-    let pages = daemon.wait_for("pages are served here");
-    let address = pages.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    let address = address.expect("the log names the address").to_owned();
+    let address = daemon.wait_for_address("pages are served here");
     assert!(get(&address, "/livez").contains("\"live\":true"));
     assert!(get(&address, "/metrics").contains("headframe_build_info"));
     daemon.until_ready(&address);
@@ -263,12 +261,8 @@ fn mined(start: impl Fn(&Path) -> Daemon) -> (Home, Daemon, String) {
     let house = Home::new();
     let file = house.write(&house.config("[log]\nformat = \"json\"\n"));
     let mut daemon = start(&file);
-    let address = |line: &str| {
-        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        rest.expect("the log names the address").to_owned()
-    };
-    let stratum = address(&daemon.wait_for("miners connect here"));
-    let pages = address(&daemon.wait_for("pages are served here"));
+    let stratum = daemon.wait_for_address("miners connect here");
+    let pages = daemon.wait_for_address("pages are served here");
     daemon.until_ready(&pages);
     (house, daemon, stratum)
 }

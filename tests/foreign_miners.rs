@@ -68,12 +68,8 @@ struct Farm {
 impl Farm {
     fn start(home: Home, text: &str) -> Farm {
         let mut daemon = Daemon::start(&home.write(text));
-        let address = |line: String| {
-            let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-            rest.expect("the log names the address").to_owned()
-        };
-        let stratum = address(daemon.wait_for("miners connect here"));
-        let pages = address(daemon.wait_for("pages are served here"));
+        let stratum = daemon.wait_for_address("miners connect here");
+        let pages = daemon.wait_for_address("pages are served here");
         daemon.until_ready(&pages);
         Farm { daemon, stratum: stratum.parse().expect("an address"), pages, home }
     }

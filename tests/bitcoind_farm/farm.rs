@@ -43,6 +43,12 @@ pub(crate) fn config(home: &Home, url: &str, cookie: &Path, payout: &str, shares
     text.replace(SIMULATED, &node)
 }
 
+/// The same file with a backup for its node.
+pub(crate) fn with_backup(text: &str, url: &str, cookie: &Path) -> String {
+    let backup = format!("[[node.backup]]\nrpc = \"{url}\"\ncookie_file = {cookie:?}\n[payout]\n");
+    text.replace("[payout]\n", &backup)
+}
+
 /// What one hash thread reaches here, in hashes per second.
 fn hash_rate() -> f64 {
     static RATE: OnceLock<f64> = OnceLock::new();
@@ -64,17 +70,8 @@ impl Farm {
 
     /// The same of a daemon that was started.
     pub(crate) fn of(mut daemon: Daemon) -> Farm {
-        let mut found = [None, None];
-        while found.contains(&None) {
-            let line = daemon.wait_for("\"address\":\"");
-            let address = line.split("\"address\":\"").nth(1);
-            let address = address.and_then(|rest| rest.split('"').next());
-            let pages = line.contains("pages are served here");
-            if pages || line.contains("miners connect here") {
-                found[usize::from(pages)] = address.map(str::to_owned);
-            }
-        }
-        let [stratum, pages] = found.map(|address| address.expect("both were found"));
+        let stratum = daemon.wait_for_address("miners connect here");
+        let pages = daemon.wait_for_address("pages are served here");
         daemon.until_ready(&pages);
         Farm { daemon, stratum: stratum.parse().expect("an address"), pages }
     }

@@ -11,7 +11,8 @@ use miner::Fleet;
 use regtest::Bitcoind;
 
 use crate::farm::{
-    Farm, SHARES, SIGNATURE, assert_only_stale, block_at, config, from_environment, until, wait_for,
+    Farm, SHARES, SIGNATURE, assert_only_stale, block_at, config, from_environment, until,
+    wait_for, with_backup,
 };
 use crate::proxy::Proxy;
 use crate::support::{Daemon, HEADFRAME, Home};
@@ -48,12 +49,7 @@ fn a_found_block_survives_a_kill_where_the_first_of_two_nodes_is_dead() {
     let proxy = Proxy::start(&node.url());
     let home = Home::new();
     let text = config(&home, NOBODY, &node.cookie(), &payout(), SHARES);
-    let backup = format!(
-        "[[node.backup]]\nrpc = \"{}\"\ncookie_file = {:?}\n[payout]\n",
-        proxy.url(),
-        node.cookie()
-    );
-    let text = text.replace("[payout]\n", &backup);
+    let text = with_backup(&text, &proxy.url(), &node.cookie());
     kill_and_look(&mut node, &proxy, &home.write(&text), runs());
 }
 

@@ -7,7 +7,7 @@ use miner::Stats;
 use regtest::Bitcoind;
 
 use crate::crowd::Crowd;
-use crate::farm::{Farm, SHARES, assert_only_stale, config, until, wait_for};
+use crate::farm::{Farm, SHARES, assert_only_stale, config, until, wait_for, with_backup};
 use crate::proxy::Proxy;
 use crate::support::Home;
 
@@ -84,12 +84,8 @@ fn a_backup_with_another_tip_of_the_same_height_takes_everybody_over() {
     let other = backup.mine_empty();
     let home = Home::new();
     let text = config(&home, &main.url(), &main.cookie(), "script = \"51\"", NONE);
-    let second = format!(
-        "[[node.backup]]\nrpc = \"{}\"\ncookie_file = {:?}\n[payout]\n",
-        backup.url(),
-        backup.cookie()
-    );
-    let farm = Farm::start(&home.write(&text.replace("[payout]\n", &second)));
+    let text = with_backup(&text, &backup.url(), &backup.cookie());
+    let farm = Farm::start(&home.write(&text));
     let crowd = farm.crowd(CROWD);
     crowd.works_on(&tip);
     main.signal("STOP");

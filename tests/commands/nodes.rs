@@ -142,9 +142,7 @@ fn readiness_follows_the_node_as_it_goes_and_returns() {
     let home = Home::new();
     let text = file(&home, &node, "network = \"regtest\"", "script = \"51\"");
     let mut daemon = Daemon::start(&home.write(&text));
-    let pages = daemon.wait_for("pages are served here");
-    let pages = pages.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    let pages = pages.expect("the log names the address").to_owned();
+    let pages = daemon.wait_for_address("pages are served here");
     daemon.until_ready(&pages);
     let until = |wanted: &str| {
         let since = Instant::now();

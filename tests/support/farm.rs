@@ -41,17 +41,8 @@ impl Farm {
         let home = Home::new();
         let text = home.config(&format!("{CHAIN}{more}"));
         let mut daemon = Daemon::start(&home.write(&text));
-        let mut found = [None, None];
-        while found.contains(&None) {
-            let line = daemon.wait_for("\"address\":\"");
-            let address =
-                line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-            let pages = line.contains("pages are served here");
-            if pages || line.contains("miners connect here") {
-                found[usize::from(pages)] = address.map(str::to_owned);
-            }
-        }
-        let [stratum, pages] = found.map(|address| address.expect("both were found"));
+        let stratum = daemon.wait_for_address("miners connect here");
+        let pages = daemon.wait_for_address("pages are served here");
         daemon.until_ready(&pages);
         let stratum = stratum.parse().expect("an address");
         let witness = Witness::start(stratum);

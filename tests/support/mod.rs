@@ -78,6 +78,13 @@ impl Daemon {
         }
     }
 
+    /// Reads on, in JSON, until a line says `what` listens where; gives the address.
+    pub(crate) fn wait_for_address(&mut self, what: &str) -> String {
+        let line = self.wait_for(what);
+        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        rest.expect("the log names the address").to_owned()
+    }
+
     /// Asks until the pages say that miners can have work.
     pub(crate) fn until_ready(&mut self, address: &str) {
         let started = Instant::now();
