@@ -54,8 +54,9 @@ pub(crate) struct MadeJob {
 /// A connection: shard, its life, and its number there.
 type Holder = (usize, u32, ConnId);
 
-/// Who has had a prefix: the connection, its session and address, and when it was last seen.
-type Use = (Holder, (Option<SessionId>, IpAddr), u64);
+/// Who has had a prefix: the connection, its session and address, when it was last seen, and in which
+/// turn.
+type Use = (Holder, (Option<SessionId>, IpAddr), u64, u64);
 
 /// What the world has seen, and the first promise that was broken.
 #[derive(Default)]
@@ -370,16 +371,18 @@ impl World {
                 let Some(prefix) = connection.prefix else { continue };
                 let holder = (index, host.life(), connection.conn);
                 let whose = (connection.session_id, connection.peer);
-                let entry = (holder, whose, now);
-                let Some((former, owner, at)) = checker.prefixes.insert(prefix, entry) else {
+                let entry = (holder, whose, now, checker.turns);
+                let Some((former, owner, at, turn)) = checker.prefixes.insert(prefix, entry) else {
                     continue;
                 };
-                // The same session of the same address has moved: never while both have it.
-                let is_resumed = owner == whose && whose.0.is_some() && at < now;
+                // The same session of the same address has moved: never while both have it. Two
+                // turns may come in one microsecond, so their number tells them apart.
+                let is_live = turn == checker.turns;
+                let is_resumed = owner == whose && whose.0.is_some() && !is_live;
                 if former == holder || is_resumed {
                     continue;
                 }
-                let what = if at == now { "is live" } else { "was used a moment ago" };
+                let what = if is_live { "is live" } else { "was used a moment ago" };
                 if now - at < REST_MICROS_MIN {
                     let (here, there) = (index, former.0);
                     return checker
