@@ -182,7 +182,7 @@ impl Clerk {
             }
             return;
         };
-        let hangs = self.disk_hangs(now);
+        let hangs = journal.hangs(now, JOURNAL_WAIT_MAX);
         if let Some(paper) = self.papers.get_mut(&block.facts.hash.0) {
             paper.id = block.id;
             if paper.state != PaperState::Failed {
@@ -213,15 +213,6 @@ impl Clerk {
             PaperState::Asked(since) => Some(since + JOURNAL_WAIT_MAX),
             PaperState::Written | PaperState::Failed => None,
         }
-    }
-
-    /// Whether the journal has owed an answer for longer than a block may wait.
-    fn disk_hangs(&self, now: Instant) -> bool {
-        let owed = self.papers.values().filter_map(|paper| match paper.state {
-            PaperState::Asked(since) => Some(since),
-            PaperState::Written | PaperState::Failed => None,
-        });
-        owed.min().is_some_and(|since| now.saturating_duration_since(since) >= JOURNAL_WAIT_MAX)
     }
 
     fn settle(&mut self, block: SettledBlock) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pow::Kernel;
 
@@ -64,7 +64,8 @@ impl Disk {
     }
 
     fn journal(&self) -> (Journal, Vec<JournaledBlock>) {
-        Journal::on(Arc::new(self.clone()), [7; 16], BYTES, Vec::new())
+        let settled_since = SystemTime::now() + Duration::from_secs(60);
+        Journal::on(Arc::new(self.clone()), [7; 16], BYTES, settled_since, Vec::new())
     }
 }
 
@@ -226,6 +227,29 @@ fn a_disk_that_hangs_delays_no_block_by_more_than_its_time() {
     node.next();
     assert_eq!(words(&line, 3, 2), [JournalWord::Written, JournalWord::Durable]);
     node.say(BlockOutcome::Accepted);
+}
+
+#[test]
+fn a_disk_that_is_known_to_hang_delays_no_block_at_all() {
+    let disk = Disk::new(Mood::Hangs, Mood::Works);
+    let (line, node) = one_node(&disk);
+    let mut waits = Vec::new();
+    for id in 1..=6 {
+        let began = Instant::now();
+        let block = block(id, 0);
+        let hash = block.facts.hash;
+        line.submit(block).expect("room");
+        node.next();
+        waits.push(began.elapsed());
+        node.say(BlockOutcome::Accepted);
+        answer(&line);
+        // What is settled without the disk does not make it a good one.
+        line.settle(SettledBlock { hash, refused: false });
+    }
+    assert!(waits[0] >= JOURNAL_WAIT_MAX, "{waits:?}: the first was worth a try");
+    // One quick one shows it: nothing but the wait takes so long each time.
+    assert!(waits[1..].iter().any(|wait| *wait < JOURNAL_WAIT_MAX), "{waits:?}");
+    disk.turn(Mood::Works, Mood::Works);
 }
 
 #[test]

@@ -67,7 +67,9 @@ impl RpcError {
                 "start the node, or correct cookie_file, and let this user read it"
             }
             RpcError::Unauthorized => "correct user and password, or cookie_file",
-            RpcError::Forbidden => "set rpcallowip and rpcwhitelist in bitcoin.conf",
+            RpcError::Forbidden => {
+                "set rpcallowip and rpcwhitelist in bitcoin.conf; README.md lists the methods"
+            }
             RpcError::Busy => "raise rpcthreads and rpcworkqueue in bitcoin.conf",
             RpcError::Warming(_) | RpcError::InitialDownload => "wait for the node",
             RpcError::NoPeers => "connect the node to its network",

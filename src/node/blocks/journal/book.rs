@@ -1,17 +1,19 @@
 //! Which parts of the file are taken, and by what; how the file is read at the start.
 //!
-//! A record never moves. Its place is free again once it is settled; a refused one is kept until
-//! its place is needed. What an unsettled record stands on is never written to.
+//! A record never moves. Its place is free again once it is settled, and what was settled lately is
+//! sent again for as long as nobody has written over it; a refused one is kept until its place is
+//! needed. What an unsettled record stands on is never written to.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use pow::{Hash256, Kernel};
 
-use super::JournaledBlock;
 use super::record::{GRAIN, HEAD_BYTES, RecordHead, SALT_BYTES, State, extent, is_whole};
 use super::storage::{Storage, read_all};
+use super::{JournaledBlock, SETTLED_KEPT_MAX};
 
 /// No block is larger (4,000,000 weight units), nor has fewer bytes than a header.
 const BLOCK_BYTES_MAX: u32 = 4_000_000;
@@ -42,16 +44,19 @@ impl Book {
         Book { salt, bytes, taken: BTreeMap::new(), next_sequence: 1, cursor: GRAIN }
     }
 
-    /// Reads a whole file: its map, the blocks in it that are not settled, oldest first, and how
-    /// many places could not be read.
+    /// Reads a whole file: its map, the blocks in it that are to be sent, oldest first, and how
+    /// many places could not be read. To be sent is what is not settled, and of what is settled
+    /// but was found after `settled_since` the newest [`SETTLED_KEPT_MAX`].
     pub(super) fn read(
         storage: &dyn Storage,
         salt: [u8; SALT_BYTES],
         bytes: u64,
+        settled_since: SystemTime,
     ) -> (Book, Vec<JournaledBlock>, usize) {
         let mut book = Book::new(salt, bytes);
         let mut unreadable = 0;
         let mut pending: BTreeMap<u64, JournaledBlock> = BTreeMap::new();
+        let mut settled: BTreeMap<u64, JournaledBlock> = BTreeMap::new();
         let mut at = GRAIN;
         while at + GRAIN <= bytes {
             let record = read_record(storage, &salt, at, bytes);
@@ -62,18 +67,26 @@ impl Book {
             };
             let extent = extent(u64::from(head.length));
             book.next_sequence = book.next_sequence.max(head.sequence.saturating_add(1));
-            let known = book.place_of(&head.facts.hash).is_some();
-            if head.state != State::Settled && !known {
-                let (hash, sequence) = (head.facts.hash, head.sequence);
-                let refused = head.state == State::Refused;
+            let RecordHead { state, sequence, facts, found, .. } = head;
+            let hash = facts.hash;
+            let left = JournaledBlock { bytes: block, facts, found };
+            if state == State::Settled {
+                if found >= settled_since {
+                    settled.insert(sequence, left);
+                }
+                if settled.len() > SETTLED_KEPT_MAX {
+                    settled.pop_first();
+                }
+            } else if book.place_of(&hash).is_none() {
+                let refused = state == State::Refused;
                 book.taken.insert(at, Entry { extent, hash, sequence, refused });
                 if !refused {
-                    let RecordHead { facts, found, .. } = head;
-                    pending.insert(sequence, JournaledBlock { bytes: block, facts, found });
+                    pending.insert(sequence, left);
                 }
             }
             at += extent;
         }
+        pending.append(&mut settled);
         (book, pending.into_values().collect(), unreadable)
     }
 

@@ -22,7 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pow::Hash256;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -35,6 +35,11 @@ use self::record::{
 use self::storage::{Storage, read_all, write_all};
 use crate::link::{BlockFacts, SettledBlock};
 
+/// Blocks that were settled so recently are sent once more by the next process: a node that lost
+/// power may have lost what it had taken, and perhaps no peer of it has the block.
+const SETTLED_KEPT: Duration = Duration::from_secs(600);
+/// So many of them, the newest: as many as may be with the nodes at once.
+const SETTLED_KEPT_MAX: usize = 16;
 /// The file's size: room for 16 blocks of the largest size at once, which is what may be with the
 /// nodes unanswered; of usual blocks it holds twice as many, of a test chain's thousands.
 pub const JOURNAL_BYTES: u64 = 64 << 20;
@@ -95,9 +100,9 @@ pub(super) type OnNews = Arc<dyn Fn(News) + Send + Sync>;
 
 impl Journal {
     /// Opens the journal in a state folder that is this process's alone, or makes it; gives the
-    /// blocks of that chain that are not settled, oldest first. A journal of another chain is put
-    /// aside under that chain's name and found again when it is that chain's turn; one that this
-    /// version cannot read is put aside too, and [`Journal::warnings`] says so.
+    /// blocks of that chain that are not settled or were so lately, oldest first. A journal of
+    /// another chain is put aside under that chain's name and found again when it is that chain's
+    /// turn; one that this version cannot read is put aside too, and [`Journal::warnings`] says so.
     ///
     /// # Errors
     /// The folder cannot be written, or has no room for [`JOURNAL_BYTES`].
@@ -143,7 +148,9 @@ impl Journal {
         }
         let bytes = file.metadata()?.len();
         let head = read_head(&file)?.map_err(|_| io::Error::other("its head cannot be read"))?;
-        let (journal, left) = Journal::on(Arc::new(file), head.salt, bytes, warnings);
+        let settled_since = SystemTime::now() - SETTLED_KEPT;
+        let (journal, left) =
+            Journal::on(Arc::new(file), head.salt, bytes, settled_since, warnings);
         Ok((journal, left))
     }
 
@@ -152,9 +159,10 @@ impl Journal {
         storage: Arc<dyn Storage>,
         salt: [u8; SALT_BYTES],
         bytes: u64,
+        settled_since: SystemTime,
         mut warnings: Vec<String>,
     ) -> (Journal, Vec<JournaledBlock>) {
-        let (book, left, unreadable) = Book::read(&*storage, salt, bytes);
+        let (book, left, unreadable) = Book::read(&*storage, salt, bytes, settled_since);
         if unreadable > 0 {
             warnings.push(format!(
                 "the block journal has {unreadable} places that cannot be read: look after the disk"
@@ -228,6 +236,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the disk has been at one and the same task for longer than that: it hangs. This
+    /// holds also when everybody who waited for it has been settled without it.
+    pub(super) fn hangs(&self, now: Instant, limit: Duration) -> bool {
+        let busy = self.desk.lock().busy_since;
+        busy.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+    }
+
     /// Has a block's record marked as over.
     pub(super) fn settle(&self, block: SettledBlock) {
         self.desk.lock().tasks.push_back(Task::Settle(block));
@@ -265,6 +280,8 @@ struct DeskState {
     tasks: VecDeque<Task>,
     /// Bytes of the blocks among them.
     waiting_bytes: usize,
+    /// When the writing thread took the task that it is at.
+    busy_since: Option<Instant>,
     /// Written and not synced yet.
     written: Vec<Hash256>,
     closed: bool,
@@ -312,9 +329,14 @@ impl Desk {
     }
 
     fn next_task(&self) -> Option<Task> {
+        let mut state = self.lock();
+        state.busy_since = None;
         let idle = |state: &mut DeskState| state.tasks.is_empty() && !state.closed;
-        let waited = self.more.wait_while(self.lock(), idle);
-        waited.unwrap_or_else(PoisonError::into_inner).tasks.pop_front()
+        let waited = self.more.wait_while(state, idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let task = state.tasks.pop_front()?;
+        state.busy_since = Some(Instant::now());
+        Some(task)
     }
 
     /// The syncing thread: one sync for everything that was written meanwhile.

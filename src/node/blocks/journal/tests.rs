@@ -28,7 +28,12 @@ impl Memory {
     }
 
     fn read(&self) -> (Book, Vec<JournaledBlock>) {
-        let (book, left, unreadable) = Book::read(self, SALT, BYTES);
+        self.read_since(SystemTime::now() + SETTLED_KEPT)
+    }
+
+    /// With what was settled and found since then.
+    fn read_since(&self, settled_since: SystemTime) -> (Book, Vec<JournaledBlock>) {
+        let (book, left, unreadable) = Book::read(self, SALT, BYTES, settled_since);
         assert_eq!(unreadable, 0);
         (book, left)
     }
@@ -105,6 +110,22 @@ fn what_was_written_comes_back_whole_and_in_its_order_until_it_is_settled() {
     assert_eq!(storage.hashes(), [hashes[0], hashes[2], newest]);
     assert!(write(&storage, &mut book, 9, 100).is_ok(), "what is there is not written twice");
     assert_eq!(storage.read().0.len(), 4);
+}
+
+#[test]
+fn what_was_settled_lately_is_sent_again_and_takes_no_room() {
+    let storage = Memory::new();
+    let mut book = Book::new(SALT, BYTES);
+    let hashes: Vec<Hash256> =
+        (1..=20).map(|nth| write(&storage, &mut book, nth, 100).expect("room")).collect();
+    for hash in &hashes[..19] {
+        settle(&storage, &mut book, *hash, false);
+    }
+    let (book, left) = storage.read_since(SystemTime::now() - SETTLED_KEPT);
+    let left: Vec<_> = left.iter().map(|block| block.facts.hash).collect();
+    assert_eq!(left, hashes[19 - SETTLED_KEPT_MAX..], "the newest, and what is not settled");
+    assert_eq!(book.len(), 1);
+    assert_eq!(storage.hashes(), hashes[19..], "what was settled long ago is over");
 }
 
 #[test]
