@@ -183,7 +183,7 @@ impl fmt::Display for StartError {
                 write!(
                     f,
                     "cannot start an executor: {error}; if it is about locked memory, raise \
-                     LimitMEMLOCK= (ulimit -l) to 8 MiB"
+                     LimitMEMLOCK= (ulimit -l) to 2 MiB a shard"
                 )
             }
             StartError::Os { what, error } => write!(f, "{what} failed: {error}"),

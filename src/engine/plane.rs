@@ -15,12 +15,13 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pow::Kernel;
 use session::Tick;
 use shard::{Counters, Guard, Shard, ShardSettings, Total, Turn};
-use uring::{Pretend, Ring, Setup};
+use uring::{Pretend, Ring, Setup, UringError};
 
 use crate::clock;
 use crate::config::StartError;
@@ -35,6 +36,12 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 const GATHER_ABOVE: usize = 4;
 /// How long followers may gather: nothing to a miner, a third of the CPU to a busy shard.
 const GATHER_US: u32 = 500;
+
+/// The kernel takes down the rings of a process that was killed, or of a shard's last life, some
+/// time after their end, and counts their memory until then.
+const RING_LIMIT: Duration = Duration::from_secs(2);
+/// How often a ring is tried meanwhile.
+const RING_RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// What a shard's thread is given. It outlives the shard's lives.
 pub(crate) struct Berth {
@@ -190,12 +197,30 @@ fn make_ring(berth: &Berth, lane: &ShardEnd) -> Result<Ring, StartError> {
     let descriptor =
         |error| StartError::Os { what: "duplicating a descriptor of the shard", error };
     let setup = Setup { gather: berth.gather, pretend: berth.pretend.clone(), ..Setup::default() };
-    let mut ring = Ring::new(setup).map_err(StartError::Ring)?;
+    let until = Instant::now() + RING_LIMIT;
+    let pause = || {
+        thread::sleep(RING_RETRY_EVERY);
+        Instant::now() < until
+    };
+    let mut ring = new_ring(|| Ring::new(setup.clone()), pause).map_err(StartError::Ring)?;
     for listener in &berth.listeners {
         ring.listen(listener.try_clone().map_err(descriptor)?);
     }
     ring.watch(lane.counter().map_err(descriptor)?);
     Ok(ring)
+}
+
+/// Makes a ring; where there is no memory for one, again as long as `pause` says so.
+fn new_ring<T>(
+    mut make: impl FnMut() -> Result<T, UringError>,
+    mut pause: impl FnMut() -> bool,
+) -> Result<T, UringError> {
+    loop {
+        match make() {
+            Err(UringError::Memory) if pause() => {}
+            made => return made,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -204,9 +229,21 @@ mod tests {
     use std::process::Command;
     use std::sync::mpsc::channel;
 
-    use uring::{Feature, UringError};
+    use uring::Feature;
 
     use super::*;
+
+    #[test]
+    fn memory_for_a_ring_is_waited_for_and_nothing_else() {
+        let full = || Err(UringError::Memory);
+        let mut free = [full(), full(), Ok(7)].into_iter();
+        assert_eq!(new_ring(|| free.next().expect("no more tries"), || true), Ok(7));
+        let mut pauses = [true, false].into_iter();
+        let never = new_ring(full, || pauses.next().expect("no more pauses"));
+        assert_eq!(never, Err::<u32, _>(UringError::Memory));
+        let refused = || Err::<u32, _>(UringError::Forbidden);
+        assert_eq!(new_ring(refused, || panic!("no pause")), Err(UringError::Forbidden));
+    }
 
     #[test]
     fn a_shard_that_panics_lives_again() {

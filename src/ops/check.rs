@@ -19,6 +19,9 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
         findings.push(Finding::fault(Spot::of("state", "directory"), error.to_string()));
         None
     });
+    if own.is_none() {
+        host::await_ports(&config);
+    }
     findings.extend(host::ports(&config, own));
     findings.extend(of_money(&config));
     if let NodeConfig::Bitcoind(nodes) = &config.node {

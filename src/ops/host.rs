@@ -8,14 +8,18 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::{Pretend, UringError};
+use engine::{Placement, Pretend, UringError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::config::{CONNECTIONS_DEFAULT, Config, FILES_BESIDE_CONNECTIONS, Spot};
 use crate::finding::Finding;
 
-/// glommio's executors refuse to start below this.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// glommio's executors refuse to start below this, whoever the user is.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+/// What the rings of one shard lock, with the coordinator's part and something to spare: 1.5 MiB
+/// were needed by one shard, 3 by two.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 2 << 20;
 /// Fewer miners than this is no service; the limit of open files is then the fault.
 const CONNECTIONS_USEFUL_MIN: u64 = 16;
 /// What an administrator says about rings: 0 for all, 1 for a group, 2 for nobody. A hardened unit
@@ -42,7 +46,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     let spot = Spot::of("limits", "connections");
     let few = connections(config.limits.connections, files).err();
     found.extend(few.map(|what| Finding::fault(spot, what)));
-    found.extend(memlock(memory));
+    found.extend(memlock(memory, shards_counted(config)));
     found.extend(rings(&Pretend::default()));
     found.extend(cores(config));
     found.extend(clock());
@@ -130,10 +134,24 @@ pub fn files_max() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-fn memlock(maximum: Option<u64>) -> Option<Finding> {
-    let bytes = maximum.filter(|bytes| *bytes < MEMLOCK_BYTES_MIN)?;
+/// The shards whose locked memory the kernel counts: none of a user who may lock what they like.
+fn shards_counted(config: &Config) -> usize {
+    let may_lock =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if may_lock {
+        return 0;
+    }
+    // What is wrong with the cores is another finding.
+    let placement = Placement::choose(config.shards.count, &config.shards.cores);
+    placement.map_or(1, |placement| placement.shards.len())
+}
+
+/// Whether so many shards can have their rings.
+fn memlock(maximum: Option<u64>, counted_shards: usize) -> Option<Finding> {
+    let needed = (counted_shards as u64 * MEMLOCK_BYTES_PER_SHARD).max(MEMLOCK_BYTES_MIN);
+    let bytes = maximum.filter(|bytes| *bytes < needed)?;
     let what = format!(
-        "locked memory is limited to {bytes} bytes, but an executor needs {MEMLOCK_BYTES_MIN}; \
+        "locked memory is limited to {bytes} bytes, but the rings need {needed}; \
          raise it (LimitMEMLOCK=64M in the unit, `ulimit -l 65536` in a shell)"
     );
     Some(Finding::fault(Spot::FILE, what))
@@ -305,10 +323,14 @@ mod tests {
 
     #[test]
     fn little_locked_memory_is_a_fault() {
-        assert_eq!(memlock(None), None);
-        assert_eq!(memlock(Some(MEMLOCK_BYTES_MIN)), None);
-        let finding = memlock(Some(65_536)).expect("too little");
-        assert!(finding.is_fault() && finding.what.contains("65536"), "{finding:?}");
+        assert_eq!(memlock(None, 16), None);
+        assert_eq!(memlock(Some(512 << 10), 0), None, "not counted");
+        assert_eq!(memlock(Some(8 << 20), 4), None);
+        for (bytes, shards) in [(65_536, 0), (512 << 10, 1), (8 << 20, 5)] {
+            let finding = memlock(Some(bytes), shards).expect("too little");
+            assert!(finding.is_fault(), "{finding:?}");
+            assert!(finding.what.contains(&format!("to {bytes} bytes")), "{finding:?}");
+        }
     }
 
     #[test]

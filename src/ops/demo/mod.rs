@@ -19,6 +19,7 @@ use self::verdict::{Outcome, judge};
 use crate::cli::{DemoArgs, Protocol};
 use crate::config::{Config, FILES_BESIDE_CONNECTIONS};
 use crate::exit::{Exit, Stop, say};
+use crate::finding::Finding;
 use crate::run::{self, Open};
 use crate::signals::{Asked, Signals};
 use crate::state::StateFolder;
@@ -71,6 +72,7 @@ pub fn demo(args: &DemoArgs) -> Result<Exit, Stop> {
         .map_err(|error| Stop::unavailable(format!("no temporary folder: {error}")))?;
     let state = StateFolder::take(folder.path()).map_err(Stop::unavailable)?;
     let config = plan.config()?;
+    enough_of_the_host(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -111,6 +113,13 @@ fn enough_files(miners: u32) -> Result<(), Stop> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// What `check` would say of this host.
+fn enough_of_the_host(config: &Config) -> Result<(), Stop> {
+    let faults = host::findings(config);
+    let mut faults = faults.into_iter().filter(Finding::is_fault).map(|fault| fault.what);
+    faults.next().map_or(Ok(()), |fault| Err(Stop::unavailable(fault)))
 }
 
 impl Plan {
