@@ -54,7 +54,7 @@ pub(crate) struct MadeJob {
 /// A connection: shard, its life, and its number there.
 type Holder = (usize, u32, ConnId);
 
-/// Who has had a prefix: the connection, its session and address, when it was last seen, and in which
+/// Who has had a prefix: the connection, its session and address, when it was last seen, in which
 /// turn.
 type Use = (Holder, (Option<SessionId>, IpAddr), u64, u64);
 
