@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 
 /// Until a block that was handed over is published; it takes a second at most.
 const PUBLISHED_MAX: Duration = Duration::from_secs(60);
+/// How long one block may take to be heard of before another is found, and how many are.
+const HEARD_PAUSE: Duration = Duration::from_secs(1);
+const HEARD_TRIES: usize = 60;
 /// Regtest's periods have so many blocks, and on the first tip of one no job is made from the
 /// header alone, because the version's bits may change their meaning.
 const PERIOD: u64 = 144;
@@ -48,14 +51,15 @@ impl Chain {
     pub(crate) fn start(transactions: usize, blocks: usize) -> Option<Chain> {
         let mut node = Bitcoind::start_with_zmq(&[])?;
         node.make_coins(transactions * (blocks + 1));
+        let (sender, published) = channel();
+        let address = node.zmq();
+        thread::spawn(move || subscribe(&address, &sender));
+        until_heard(&mut node, &published);
         let height = node.height();
         if height % PERIOD + blocks as u64 + 1 >= PERIOD {
             node.mine_to(height.next_multiple_of(PERIOD));
         }
         node.fill_mempool(transactions);
-        let (sender, published) = channel();
-        let address = node.zmq();
-        thread::spawn(move || subscribe(&address, &sender));
         Some(Chain { node, transactions, published })
     }
 
@@ -88,12 +92,24 @@ impl Chain {
             return Err(format!("submitblock: {answer}").into());
         }
         loop {
-            let (hash, published_ns) = self.published.recv_timeout(PUBLISHED_MAX)?;
+            let heard = self.published.recv_timeout(PUBLISHED_MAX);
+            let (hash, published_ns) =
+                heard.map_err(|_| format!("bitcoind did not publish {}", block.hash))?;
             if hash == block.hash {
                 return Ok(Tip { hash, sent_ns, published_ns });
             }
         }
     }
+}
+
+/// Finds blocks until one is heard of: what is published before the subscription has reached the
+/// node is lost.
+fn until_heard(node: &mut Bitcoind, published: &Receiver<(String, u64)>) {
+    let heard = (0..HEARD_TRIES).any(|_| {
+        node.mine(1);
+        published.recv_timeout(HEARD_PAUSE).is_ok()
+    });
+    assert!(heard, "bitcoind publishes no hashblock");
 }
 
 /// A long poll waits for the next block, however long it takes to prepare it.
