@@ -125,6 +125,45 @@ impl Class {
         matches!(self, Class::MiningRigRentals)
     }
 
+    /// Where a miner of the class starts, at about 12 shares a minute, if that is known better than
+    /// for all the others.
+    pub fn start_difficulty(self) -> Option<f64> {
+        match self {
+            // 50 to 350 kH/s, and a few MH/s per core.
+            Class::Lottery => Some(1.0 / 4_096.0),
+            Class::Cpuminer => Some(1.0 / 128.0),
+            // 0.5 to 1.2 TH/s, and a few of them together.
+            Class::Bitaxe | Class::NerdNos => Some(1_024.0),
+            Class::NerdAxe => Some(2_048.0),
+            Class::NiceHash | Class::MiningRigRentals => self.difficulty_floor(),
+            _ => None,
+        }
+    }
+
+    /// Below it the class refuses the pool, or is so fast that it would flood it.
+    pub fn difficulty_floor(self) -> Option<f64> {
+        match self {
+            // It asks for 500,000, which is no power of two.
+            Class::NiceHash => Some(524_288.0),
+            Class::MiningRigRentals => Some(1_048_576.0),
+            Class::Cpuminer | Class::Lottery | Class::Unknown => None,
+            // An ASIC; some of their firmware reads a fraction as zero.
+            _ => Some(1.0),
+        }
+    }
+
+    /// Whether any number is a difficulty for it: firmware of ASICs cuts down what is no power of
+    /// two, and what is slow enough to need fractions reads them.
+    pub fn takes_fractions(self) -> bool {
+        matches!(self, Class::Cpuminer | Class::Lottery)
+    }
+
+    /// Whether its page shows shares that were in flight at a change of difficulty as rejected, so
+    /// that changes must be few.
+    pub fn counts_shares_in_flight(self) -> bool {
+        matches!(self, Class::Antminer | Class::AntminerS21 | Class::Cgminer)
+    }
+
     /// The longest coinbase that the class is known to hash right. What nobody has measured counts
     /// as a stock Antminer, which more sizes suit than any other.
     pub const fn coinbase_limit(self) -> CoinbaseLimit {

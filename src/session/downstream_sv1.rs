@@ -12,11 +12,12 @@
 //!
 //! Answers leave in the order of the requests, also where one waits for a verdict and later ones do
 //! not; so they stay typed in a queue until the buffer takes them. What is announced when is in
-//! `announcements`, what a submit must pass in `submit`, everything before the first job in
+//! `announcements`, which difficulty it is in `difficulty`, what a submit must pass in `submit`, everything before the first job in
 //! `handshake`.
 
 mod announcements;
 mod answers;
+mod difficulty;
 mod handshake;
 mod park;
 mod rolling;
@@ -34,11 +35,13 @@ use crate::contract::{
 use crate::fingerprints::Fingerprints;
 use crate::send_buf::SendBuf;
 use crate::shared::Shared;
+use crate::vardiff::Vardiff;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use announcements::{Announcement, Announcements};
 use answers::{Answer, Answers};
+use difficulty::Hint;
 use handshake::EarlyHints;
 use pow::Difficulty;
 use rolling::Rolling;
@@ -79,7 +82,10 @@ pub struct DownstreamSv1 {
     class: Class,
     /// Authorized worker names; ≤ `NAMES_MAX`.
     names: Vec<Box<str>>,
-    suggested: Option<Difficulty>,
+    /// What the miner asked for, and how.
+    hint: Option<(Hint, Difficulty)>,
+    /// `None` where the difficulty changes by policy alone.
+    vardiff: Option<Vardiff>,
     early: EarlyHints,
     answers: Answers,
     checks: Checks,
@@ -128,7 +134,8 @@ impl DownstreamSv1 {
             user_agent: None,
             class: Class::Unknown,
             names: Vec::new(),
-            suggested: None,
+            hint: None,
+            vardiff: shared.settings().pace().map(Vardiff::new),
             early: EarlyHints::default(),
             answers: Answers::default(),
             checks: Checks::default(),
@@ -152,18 +159,21 @@ impl DownstreamSv1 {
         match input {
             Input::Bytes(bytes) => self.receive(shared, bytes),
             Input::Verdicts(verdicts) => self.settle(shared, verdicts),
-            Input::Policy(Policy::Difficulty(wanted)) => {
-                self.announcements.want(shared.settings().bounded(wanted));
-            }
-            Input::Granted(prefix, session) => self.granted(prefix, session),
+            Input::Policy(Policy::Difficulty(wanted)) => self.impose(shared, wanted),
+            Input::Granted(prefix, session) => self.granted(shared, prefix, session),
             Input::Resumed(parked) => {
                 parked.take().into_iter().for_each(|parked| self.resumed(shared, *parked));
             }
             Input::Refused(refusal) => self.refused(refusal),
             Input::Command(Command::Drain) => self.close_after_answers(Close::Drained),
+            // With its first job there is a network's difficulty to hold the start against.
+            Input::Job(_) if self.announcements.newest_job().is_none() => self.choose_start(shared),
             Input::Job(_) => {}
             // Every deadline is among those that `Output::Wait` names, so no other input pays.
-            Input::Timer => self.enforce_deadlines(shared),
+            Input::Timer => {
+                self.enforce_deadlines(shared);
+                self.weigh_silence(shared);
+            }
         }
     }
 
@@ -229,9 +239,9 @@ impl DownstreamSv1 {
         self.announcements.difficulty()
     }
 
-    /// The difficulty that the miner asked for: a hint for the controller.
+    /// The difficulty that the miner asked for: a hint for where it starts.
     pub fn suggested_difficulty(&self) -> Option<Difficulty> {
-        self.suggested
+        self.hint.map(|(_, wanted)| wanted)
     }
 
     /// The version bits that the miner may set; zero if it never asked.
@@ -354,12 +364,16 @@ impl DownstreamSv1 {
         match request {
             Request::Submit(submit) => self.submit(shared, id, submit),
             Request::Subscribe(subscribe) => self.subscribe(shared, id, subscribe),
-            Request::Authorize { user, .. } => self.authorize(id, user),
+            Request::Authorize { user, password } => {
+                self.authorize(shared, id, user, password.as_deref());
+            }
             Request::Configure(configure) => self.configure(shared, id, configure),
-            Request::SuggestDifficulty(number) => self.suggest(id, Difficulty::new(*number)),
+            Request::SuggestDifficulty(number) => {
+                self.suggest(shared, id, Difficulty::new(*number))
+            }
             Request::SuggestTarget(target) => {
                 let difficulty = pow::Target::from_be_bytes(*target).difficulty();
-                self.suggest(id, Difficulty::new(difficulty));
+                self.suggest(shared, id, Difficulty::new(difficulty));
             }
             Request::ExtranonceSubscribe => {
                 self.answer(id, Answer::Error(ErrorCode::Other, "Not supported."));
@@ -423,7 +437,10 @@ impl DownstreamSv1 {
             wire::sv1::write::set_difficulty(out.vec(), difficulty);
         }
         match due {
-            Announcement::Work { rendering, .. } => Output::Shared(rendering),
+            Announcement::Work { rendering, .. } => {
+                self.watch();
+                Output::Shared(rendering)
+            }
             Announcement::Difficulty => Output::Wrote,
         }
     }
@@ -472,7 +489,9 @@ impl DownstreamSv1 {
 
     fn deadline(&self, shared: &Shared) -> Tick {
         match self.state {
-            State::Mining if self.answers.is_empty() => self.announcements.due(shared),
+            State::Mining if self.answers.is_empty() => {
+                self.announcements.due(shared).min(self.silence_due(shared))
+            }
             _ => self.handshake_deadline(shared),
         }
     }

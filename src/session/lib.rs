@@ -2,7 +2,8 @@
 //! check, events and deadlines come out.
 //!
 //! Read in this order: `contract` (what goes in and out), `job` and `shared` (the work that all
-//! connections of a shard have in common), `downstream_sv1` (the machine), then its parts.
+//! connections of a shard have in common), `downstream_sv1` (the machine), then its parts;
+//! `vardiff` (the controller of one miner's difficulty) stands alone.
 //!
 //! What is deliberately absent: sockets, clocks, randomness and the hash itself. A share is handed
 //! out as a question ([`Output::Check`]) and comes back as a verdict, so that the shard can hash
@@ -25,6 +26,7 @@ mod fingerprints;
 mod job;
 mod send_buf;
 mod shared;
+mod vardiff;
 
 pub use class::{Class, CoinbaseLimit};
 pub use contract::{
@@ -38,3 +40,4 @@ pub use downstream_sv1::{
 pub use job::{Job, JobIndex, JobRef, RenderId, Rendering};
 pub use send_buf::{SEND_BYTES_MAX, SendBuf};
 pub use shared::{Found, JOBS_LIVE_MAX, Settings, Shared, TIPS_LATE_MAX};
+pub use vardiff::{Alarm, Bounds, PER_MINUTE_MAX, PER_MINUTE_MIN, Pace, Vardiff};

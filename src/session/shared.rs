@@ -2,6 +2,7 @@
 //! for machines; the shard changes it only between two handles.
 
 use crate::job::{Job, JobIndex, JobRef};
+use crate::vardiff::Pace;
 use alloc::sync::Arc;
 use pow::Difficulty;
 
@@ -20,6 +21,11 @@ pub struct Settings {
     pub extranonce2_size: u8,
     /// The difficulty of a miner nobody knows yet.
     pub start_difficulty: Difficulty,
+    /// Whether a miner whose class is known starts where its class does instead.
+    pub start_by_class: bool,
+    /// The shares that each miner should send, which its difficulty is made to follow; none: it
+    /// changes by [`crate::Policy`] alone.
+    pub wished_pace: Option<Pace>,
     /// No wish of the farm's policy goes below it.
     pub minimum_difficulty: Difficulty,
     /// No wish of the farm's policy and no automatic raise goes above it.
@@ -37,6 +43,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The pace that difficulties follow; none where there is but one difficulty to choose.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        self.wished_pace.filter(|_| self.minimum_difficulty < self.maximum_difficulty)
+    }
+
     /// The difficulty that is nearest to `wanted` within the farm's bounds.
     pub(crate) fn bounded(&self, wanted: Difficulty) -> Difficulty {
         if wanted < self.minimum_difficulty {
@@ -54,6 +65,8 @@ impl Default for Settings {
         Settings {
             extranonce2_size: 4,
             start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),
+            start_by_class: false,
+            wished_pace: None,
             minimum_difficulty: Difficulty::new(1e-18).expect("a positive number"),
             maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
             version_mask: 0x1fff_e000,

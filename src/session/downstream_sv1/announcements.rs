@@ -93,6 +93,21 @@ impl Announcements {
         self.wanted
     }
 
+    /// Whether the last that the miner was told is what is wanted.
+    pub(super) fn is_heard(&self) -> bool {
+        self.written == Some(self.wanted)
+    }
+
+    /// When the difficulty was last changed.
+    pub(super) fn stepped_at(&self) -> Tick {
+        self.written_at
+    }
+
+    /// Whether this id belongs to the difficulty that was announced last.
+    pub(super) fn is_newest(&self, id: RenderId) -> bool {
+        self.newest.as_ref().is_some_and(|epoch| epoch.since <= id)
+    }
+
     pub(super) fn difficulty(&self) -> Difficulty {
         self.written.unwrap_or(self.wanted)
     }

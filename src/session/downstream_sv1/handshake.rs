@@ -2,6 +2,7 @@
 //! order, any number of times; work begins when it has both subscribed and authorized.
 
 use super::answers::{Answer, Configured};
+use super::difficulty::{Hint, of_password};
 use super::{DownstreamSv1, Notice, State, Subscription};
 use crate::class::Class;
 use crate::contract::{Close, Prefix, Refusal, SessionId};
@@ -29,6 +30,7 @@ impl DownstreamSv1 {
             let agent = subscribe.user_agent.as_deref().map(printable_start);
             self.user_agent = agent.filter(|agent| !agent.is_empty());
             self.class = Class::of(self.user_agent.as_deref());
+            self.choose_start(shared);
         }
         // It would refuse us for it, and say less clearly why.
         let size = shared.settings().extranonce2_size;
@@ -49,7 +51,7 @@ impl DownstreamSv1 {
         self.answer_early_hints();
     }
 
-    pub(super) fn granted(&mut self, prefix: Prefix, session: SessionId) {
+    pub(super) fn granted(&mut self, shared: &Shared, prefix: Prefix, session: SessionId) {
         if self.subscription != Subscription::ExpectGrant {
             return;
         }
@@ -59,14 +61,20 @@ impl DownstreamSv1 {
             self.announcements.await_difficulty();
         }
         self.notices.push_back(Notice::Subscribed);
-        self.begin_mining();
+        self.begin_mining(shared);
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal) {
         self.close_after_answers(Close::Refused(refusal));
     }
 
-    pub(super) fn authorize(&mut self, id: Id<'_>, name: &str) {
+    pub(super) fn authorize(
+        &mut self,
+        shared: &Shared,
+        id: Id<'_>,
+        name: &str,
+        password: Option<&str>,
+    ) {
         if let Err(text) = check_name(name) {
             return self.answer(id, Answer::Error(ErrorCode::Unauthorized, text));
         }
@@ -81,7 +89,8 @@ impl DownstreamSv1 {
             self.notices.push_back(Notice::Authorized((self.names.len() - 1) as u8));
         }
         self.answer(id, Answer::True);
-        self.begin_mining();
+        self.take_hint(shared, Hint::Password, password.and_then(of_password));
+        self.begin_mining(shared);
     }
 
     /// The index of an authorized name, given as firmware sends it. Blanks around it are forgiven
@@ -112,8 +121,8 @@ impl DownstreamSv1 {
     }
 
     /// A hint, always answered: some firmware waits for ever otherwise.
-    pub(super) fn suggest(&mut self, id: Id<'_>, wanted: Option<Difficulty>) {
-        self.suggested = wanted.or(self.suggested);
+    pub(super) fn suggest(&mut self, shared: &Shared, id: Id<'_>, wanted: Option<Difficulty>) {
+        self.take_hint(shared, Hint::Suggested, wanted);
         if !self.comes_early(id) {
             return self.answer(id, AGREED);
         }
@@ -141,10 +150,11 @@ impl DownstreamSv1 {
         (0..unknown).for_each(|_| self.answer(Id::NULL, UNKNOWN));
     }
 
-    fn begin_mining(&mut self) {
+    fn begin_mining(&mut self, shared: &Shared) {
         let granted = matches!(self.subscription, Subscription::Granted(..));
         if granted && !self.names.is_empty() && self.state == State::ExpectHandshake {
             self.state = State::Mining;
+            self.choose_start(shared);
             self.notices.push_back(Notice::Mining);
         }
     }

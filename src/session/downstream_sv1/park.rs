@@ -10,6 +10,7 @@ use super::{DownstreamSv1, Subscription};
 use crate::contract::{Prefix, SessionId};
 use crate::fingerprints::Fingerprints;
 use crate::shared::Shared;
+use crate::vardiff::Vardiff;
 use alloc::boxed::Box;
 
 /// What is kept of a session when its connection has ended: its id and extranonce, which jobs it
@@ -23,6 +24,7 @@ pub struct Parked {
     key: u64,
     tip: u32,
     announcements: Announcements,
+    vardiff: Option<Vardiff>,
     fingerprints: Fingerprints,
     late_blocks: Option<Box<LateBlocks>>,
 }
@@ -72,6 +74,7 @@ impl DownstreamSv1 {
             key: self.key,
             tip: self.tip,
             announcements: self.announcements,
+            vardiff: self.vardiff,
             fingerprints: self.fingerprints,
             late_blocks: self.late_blocks,
         })
@@ -84,11 +87,16 @@ impl DownstreamSv1 {
         }
         let fresh = core::mem::replace(&mut self.announcements, parked.announcements);
         self.announcements.resume(&fresh, shared);
+        if shared.settings().pace().is_some() {
+            self.vardiff = parked.vardiff.or(self.vardiff.take());
+        }
+        // What it did in between, nobody knows.
+        self.vardiff.iter_mut().for_each(Vardiff::stop);
         self.key = parked.key;
         self.tip = parked.tip;
         self.fingerprints = parked.fingerprints;
         self.late_blocks = parked.late_blocks;
         self.follow_tip(shared);
-        self.granted(parked.prefix, parked.session);
+        self.granted(shared, parked.prefix, parked.session);
     }
 }

@@ -87,7 +87,19 @@ impl DownstreamSv1 {
         }
         let (number, target, difficulty) = (id.number, epoch.target, epoch.difficulty);
         let verdict = None;
-        Ok(Check { share, index, number, worker, fingerprint, target, difficulty, verdict })
+        let is_newest = self.announcements.is_newest(id);
+        let check = Check {
+            share,
+            index,
+            number,
+            worker,
+            is_newest,
+            fingerprint,
+            target,
+            difficulty,
+            verdict,
+        };
+        Ok(check)
     }
 
     /// The live job behind an id that this connection was given.
@@ -184,6 +196,9 @@ impl DownstreamSv1 {
         if accepted || is_block {
             self.record(shared, check.fingerprint);
         }
+        if accepted && check.is_newest {
+            self.weigh_share(shared);
+        }
         if accepted { ShareOutcome::Accepted } else { ShareOutcome::LowDifficulty }
     }
 
@@ -204,7 +219,7 @@ impl DownstreamSv1 {
             if wanted < settings.maximum_difficulty {
                 let raised = Difficulty::new(wanted.get() * RAISE);
                 let raised = raised.unwrap_or(settings.maximum_difficulty);
-                self.announcements.want(settings.bounded(raised));
+                self.impose(shared, raised);
             }
         }
     }
@@ -284,6 +299,8 @@ pub(super) struct Check {
     index: JobIndex,
     number: u32,
     worker: u8,
+    /// Whether it was found at the difficulty that was announced last.
+    is_newest: bool,
     fingerprint: Fingerprint,
     target: Target,
     difficulty: Difficulty,
