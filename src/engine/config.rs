@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use farm::NoWork;
 use farm::extranonce::SpaceError;
 use pow::{Difficulty, Kernel};
+use session::Pace;
 use shard::admission::AllowList;
 use uring::{Pretend, UringError};
 
@@ -55,6 +56,10 @@ pub struct EngineConfig {
     pub fingerprints_max: usize,
     /// The difficulty of a miner nobody knows yet.
     pub start_difficulty: Difficulty,
+    /// Whether a miner whose class is known starts where its class does instead.
+    pub start_by_class: bool,
+    /// The shares that each miner should send, which difficulties are made to follow.
+    pub wished_pace: Option<Pace>,
     /// No miner's difficulty goes below it.
     pub minimum_difficulty: Difficulty,
     /// No miner's difficulty goes above it.
@@ -95,6 +100,8 @@ impl EngineConfig {
             per_source_max: 20_000,
             fingerprints_max: 4_096,
             start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),
+            start_by_class: true,
+            wished_pace: Pace::per_minute(12.0),
             minimum_difficulty: Difficulty::new(1e-18).expect("a positive number"),
             maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
             extranonce1_size: 4,

@@ -359,6 +359,8 @@ fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
         session: Settings {
             extranonce2_size: config.extranonce2_size,
             start_difficulty: config.start_difficulty,
+            start_by_class: config.start_by_class,
+            wished_pace: config.wished_pace,
             minimum_difficulty: config.minimum_difficulty,
             maximum_difficulty: config.maximum_difficulty,
             version_mask: config.version_mask,

@@ -10,6 +10,7 @@ use engine::{Engine, EngineConfig, StartError};
 use node::blocks::{Journal, JournaledBlock};
 use node::simulated::Control;
 use pow::{Difficulty, Kernel};
+use session::Pace;
 
 use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
@@ -91,6 +92,8 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
     plan.per_source_max = config.limits.per_source.unwrap_or(connections);
     plan.fingerprints_max = config.limits.fingerprints;
     plan.start_difficulty = difficulty(config.difficulty.start)?;
+    plan.start_by_class = config.difficulty.start_by_class;
+    plan.wished_pace = Pace::per_minute(config.difficulty.shares_per_minute);
     plan.minimum_difficulty = difficulty(config.difficulty.minimum)?;
     plan.maximum_difficulty = difficulty(config.difficulty.maximum)?;
     plan.extranonce2_size = config.extranonce2_size();

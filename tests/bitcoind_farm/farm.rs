@@ -36,7 +36,8 @@ pub(crate) fn config(home: &Home, url: &str, cookie: &Path, payout: &str, shares
     let difficulty = hash_rate() / shares / HASHES;
     let node = format!("rpc = \"{url}\"\ncookie_file = {cookie:?}\nnetwork = \"regtest\"\n");
     let text = home.config(&format!(
-        "[payout]\n{payout}\n[difficulty]\nstart = {difficulty:e}\n[shards]\ncount = 1\n\
+        "[payout]\n{payout}\n[difficulty]\nstart = {difficulty:e}\nminimum = {difficulty:e}\n\
+         maximum = {difficulty:e}\n[shards]\ncount = 1\n\
          [log]\nformat = \"json\"\n"
     ));
     assert!(text.contains(SIMULATED), "{text}");

@@ -104,6 +104,7 @@ fn find_a_block_and_panic(folder: &Path, panics: Where) {
     let anyone_can_spend = vec![0x51];
     let mut config = EngineConfig::new(vec![listen], anyone_can_spend, 7);
     config.start_difficulty = Difficulty::new(1e-9).expect("a positive number");
+    config.wished_pace = None;
     let placement = Placement::choose(1, &[]).expect("this process runs on some core");
     let (addresses, mut listeners) = bind_all(&config, 1).expect("a free port");
     let bell = Bell::awaited().expect("an eventfd");

@@ -36,6 +36,7 @@ fn config() -> EngineConfig {
     let anyone_can_spend = vec![0x51];
     let mut config = EngineConfig::new(vec![any_port()], anyone_can_spend, 7);
     config.start_difficulty = Difficulty::new(SHARE_DIFFICULTY).expect("a positive number");
+    config.wished_pace = None;
     config
 }
 

@@ -151,10 +151,10 @@ const SHARDS: &[Key] = &[
 ];
 
 const DIFFICULTY: &[Key] = &[
-    not_yet("shares_per_minute"),
-    key("start", "16384.0", "any positive number; one CPU wants about 0.001"),
+    key("shares_per_minute", "12.0", "what each miner's difficulty is made to follow"),
+    key("start", "16384.0", "of a miner nobody knows yet; one CPU wants about 0.001"),
     key("minimum", "1.0", "never easier (default: 1, or start where that is lower)"),
-    example("maximum", "1000000.0", "never harder"),
+    example("maximum", "1000000.0", "never harder; like minimum and start: fixed"),
 ];
 
 const FAILOVER: &[Key] = &[

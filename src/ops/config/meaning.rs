@@ -10,6 +10,7 @@ use node::simulated::{
     ANSWER_SECONDS_MAX, BLOCK_SECONDS_MAX, BLOCK_SECONDS_MIN, Parameters, START_HEIGHT_MAX,
     Spacing, TEMPLATE_SECONDS_MAX, TRANSACTIONS_MAX,
 };
+use session::{PER_MINUTE_MAX, PER_MINUTE_MIN};
 use shard::AllowList;
 
 use super::fault::Fault;
@@ -25,6 +26,10 @@ const DIFFICULTY_MIN: f64 = 1e-12;
 /// Ten times the network's of 2026: nothing beyond it is meant.
 const DIFFICULTY_MAX: f64 = 1e15;
 /// Below 2 bytes a large machine runs out of work within a second; 16 is what pools grant.
+const SHARES_PER_MINUTE: f64 = 12.0;
+/// 14 TH/s at 12 shares a minute: the largest machines send a few in their first seconds, and the
+/// smallest that is no toy is not given up for silent.
+const START: f64 = 16_384.0;
 const EXTRANONCE2_SIZE: std::ops::RangeInclusive<u64> = 2..=16;
 /// What the slot table can address, and more than a process may have open files.
 const CONNECTIONS_MAX: u64 = 1 << 20;
@@ -188,7 +193,8 @@ fn shards(reader: &mut Reader<'_, '_>) -> Shards {
 
 fn difficulty(reader: &mut Reader<'_, '_>) -> Difficulty {
     let range = DIFFICULTY_MIN..=DIFFICULTY_MAX;
-    let start = reader.number("start", range.clone()).unwrap_or(16_384.0);
+    let pace = reader.number("shares_per_minute", PER_MINUTE_MIN..=PER_MINUTE_MAX);
+    let start = reader.number("start", range.clone()).unwrap_or(START);
     let minimum = reader.number("minimum", range.clone());
     let maximum = reader.number("maximum", range).unwrap_or(DIFFICULTY_MAX);
     if let Some(minimum) = minimum.filter(|minimum| *minimum > start) {
@@ -199,7 +205,13 @@ fn difficulty(reader: &mut Reader<'_, '_>) -> Difficulty {
         let what = format!("maximum {maximum} is below start {start}");
         reader.fault("maximum", what, "raise maximum or lower start");
     }
-    Difficulty { start, minimum: minimum.unwrap_or(start.min(1.0)), maximum }
+    Difficulty {
+        shares_per_minute: pace.unwrap_or(SHARES_PER_MINUTE),
+        start,
+        start_by_class: start == START,
+        minimum: minimum.unwrap_or(start.min(1.0)),
+        maximum,
+    }
 }
 
 /// What `[node.simulation]` says.

@@ -94,8 +94,12 @@ pub enum Host {
 /// `[difficulty]`: minimum ≤ start ≤ maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difficulty {
+    /// What each miner should send.
+    pub shares_per_minute: f64,
     /// What a new miner gets.
     pub start: f64,
+    /// Whether a miner of a known class gets its class's start instead: nobody chose another.
+    pub start_by_class: bool,
     /// Never easier.
     pub minimum: f64,
     /// Never harder.

@@ -34,7 +34,14 @@ fn the_least_file_gets_every_default() {
     assert_eq!(config.listen.len(), 1);
     assert_eq!(config.listen[0].addresses, ["0.0.0.0:3333".parse().expect("an address")]);
     assert_eq!(config.listen[0].extranonce2_size, 4);
-    assert_eq!(config.difficulty, Difficulty { start: 16384.0, minimum: 1.0, maximum: 1e15 });
+    let difficulty = Difficulty {
+        shares_per_minute: 12.0,
+        start: 16384.0,
+        start_by_class: true,
+        minimum: 1.0,
+        maximum: 1e15,
+    };
+    assert_eq!(config.difficulty, difficulty);
     assert_eq!(config.payout.signature, b"/headframe/");
     assert_eq!(config.payout.script, None);
     assert_eq!(config.http, "127.0.0.1:9332".parse().expect("an address"));
@@ -82,7 +89,9 @@ fn a_low_start_lowers_the_default_minimum() {
     assert_eq!(config.difficulty.minimum, 1e-9);
     let fixed = "[difficulty]\nstart = 2\nminimum = 2\nmaximum = 2.0\n";
     let config = accepted(&format!("{fixed}{LEAST}"));
-    assert_eq!(config.difficulty, Difficulty { start: 2.0, minimum: 2.0, maximum: 2.0 });
+    let Difficulty { start, start_by_class, minimum, maximum, .. } = config.difficulty;
+    assert_eq!((start, minimum, maximum), (2.0, 2.0, 2.0));
+    assert!(!start_by_class, "a start that was chosen holds for all");
 }
 
 #[test]
@@ -287,6 +296,14 @@ fn wrong_values_elsewhere_are_refused() {
             "[difficulty]\nmaximum = 2",
             "2:11: maximum 2 is below start 16384; raise maximum or lower start",
         ),
+        (
+            "[difficulty]\nshares_per_minute = 0",
+            "2:21: shares_per_minute cannot be 0; use 0.1 to 600",
+        ),
+        (
+            "[difficulty]\nshares_per_minute = 601.0",
+            "2:21: shares_per_minute cannot be 601.0; use 0.1 to 600",
+        ),
         ("[shards]\ncores = [1, 1]", "2:9: cores names a core twice; name each core once"),
         ("[log]\nlevel = \"inof\"", "2:9: level cannot be \"inof\"; did you mean \"info\"?"),
         ("[log]\nformat = \"xml\"", "2:10: format cannot be \"xml\"; use one of text, json"),
@@ -355,7 +372,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     }
     let keys = [
         ("[failover]\nfallback_solo = true", "failover", "fallback_solo"),
-        ("[difficulty]\nshares_per_minute = 12.0", "difficulty", "shares_per_minute"),
     ];
     for (text, section, key) in keys {
         let wanted = format!(

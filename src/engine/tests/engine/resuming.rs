@@ -22,6 +22,7 @@ fn start(shards: usize, host: Host) -> (Engine, Control) {
     let listen = Listen { address, allow, proxy_from };
     let mut config = EngineConfig::new(vec![listen], vec![0x51], 7);
     config.start_difficulty = Difficulty::new(SHARE_DIFFICULTY).expect("a positive number");
+    config.wished_pace = None;
     let parameters = Parameters {
         difficulty: 1e6,
         block_seconds: 0.0,
