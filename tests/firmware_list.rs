@@ -9,21 +9,10 @@ use std::path::Path;
 const ENTRIES: [(char, u32); 6] = [('A', 17), ('B', 19), ('C', 12), ('D', 7), ('E', 9), ('F', 20)];
 
 /// Entries whose answer comes with a later part, and which.
-const LATER: [(&str, &str); 16] = [
-    ("B18", "difficulty control"),
-    ("C2", "difficulty control"),
-    ("C4", "difficulty control"),
-    ("C5", "difficulty control"),
-    ("C6", "difficulty control"),
-    ("C8", "difficulty control"),
-    ("C10", "difficulty control"),
-    ("C11", "difficulty control"),
-    ("C12", "difficulty control"),
+const LATER: [(&str, &str); 5] = [
     ("D7", "upstreams"),
     ("E9", "upstreams"),
-    ("F12", "difficulty control"),
     ("F15", "upstreams"),
-    ("F18", "difficulty control"),
     ("F19", "upstreams"),
     ("F20", "upstreams"),
 ];

@@ -490,7 +490,7 @@ impl DownstreamSv1 {
     fn deadline(&self, shared: &Shared) -> Tick {
         match self.state {
             State::Mining if self.answers.is_empty() => {
-                self.announcements.due(shared).min(self.silence_due(shared))
+                self.announcements.due(shared).min(self.silence_due())
             }
             _ => self.handshake_deadline(shared),
         }

@@ -55,6 +55,7 @@ pub struct Vardiff {
     known: Window,
     faster: Sum,
     slower: Sum,
+    pace: Pace,
     past: Past,
 }
 
@@ -92,7 +93,7 @@ impl Vardiff {
     pub fn new(pace: Pace) -> Vardiff {
         let (faster, slower) = (Sum::default(), Sum::default());
         let known = Window::of(PRIOR_SHARES, pace.0);
-        Vardiff { at: Tick::NEVER, known, faster, slower, past: Past::New }
+        Vardiff { at: Tick::NEVER, known, faster, slower, pace, past: Past::New }
     }
 
     /// The miner has work of the newest difficulty: from here on its shares and its silence count.
@@ -100,8 +101,11 @@ impl Vardiff {
         self.at = now;
     }
 
-    /// It has none: the clock stands still, and shares do not count.
-    pub fn stop(&mut self) {
+    /// It has none from now on: the clock stands still, and shares do not count.
+    pub fn stop(&mut self, now: Tick) {
+        if self.is_running() {
+            self.pass(now);
+        }
         self.at = Tick::NEVER;
     }
 
@@ -121,16 +125,16 @@ impl Vardiff {
     }
 
     /// Takes in an accepted share of the newest difficulty.
-    pub fn share(&mut self, now: Tick, pace: Pace) -> Option<Alarm> {
+    pub fn share(&mut self, now: Tick) -> Option<Alarm> {
         if !self.is_running() {
             return None;
         }
-        let waited = self.pass(now, pace);
+        let waited = self.pass(now);
         self.past = Past::Proven;
         self.known.shares += 1.0;
         self.slower.since.shares += 1.0;
         if self.slower.score >= ALARM {
-            return Some(self.alarm(self.slower.since, pace));
+            return Some(self.alarm(self.slower.since));
         }
         self.slower.score -= 1.0;
         if self.slower.score <= 0.0 {
@@ -141,64 +145,65 @@ impl Vardiff {
         if self.faster.score <= 0.0 {
             // A long wait before it stays in the estimate: what a stalled link delivers at once
             // was found in all of that time.
-            let is_stall = waited * self.expected(pace) > STALL_SHARES;
+            let is_stall = waited * self.expected() > STALL_SHARES;
             let stall = Window { shares: 1.0, seconds: waited };
             let since = if is_stall { stall } else { Window::default() };
             self.faster = Sum { score: 0.0, since };
         }
         let since = self.faster.since;
         if since.shares > BURST_SHARES && since.seconds <= BURST_SECONDS {
-            let alarm = self.alarm(since, pace);
+            let alarm = self.alarm(since);
             return Some(Alarm { factor: BURST_FACTOR, urgent: true, ..alarm });
         }
         if self.faster.score >= ALARM {
-            return Some(self.alarm(since, pace));
+            return Some(self.alarm(since));
         }
-        self.drift(pace)
+        self.drift()
     }
 
     /// What was found once may have been missed by a little, and what changes slowly gives no
     /// alarm: a long memory tells both.
-    fn drift(&mut self, pace: Pace) -> Option<Alarm> {
+    fn drift(&mut self) -> Option<Alarm> {
         if self.known.shares < 2.0 * MEMORY_SHARES {
             return None;
         }
         self.known.shares *= 0.5;
         self.known.seconds *= 0.5;
-        let off = self.known.rate() / pace.0;
+        let off = self.known.rate() / self.pace.0;
         let is_off = !(1.0 / DRIFT_MAX..=DRIFT_MAX).contains(&off);
         let lean = if off > 1.0 { 1.0 / LEAN } else { LEAN };
-        let alarm = self.alarm(self.known, pace);
+        let alarm = self.alarm(self.known);
         is_off.then_some(Alarm { factor: alarm.factor * lean, ..alarm })
     }
 
-    /// Takes in that nothing came.
-    pub fn silence(&mut self, now: Tick, pace: Pace) -> Option<Alarm> {
-        if !self.is_running() {
+    /// Takes in that nothing came, if it is due.
+    pub fn silence(&mut self, now: Tick) -> Option<Alarm> {
+        // Only then: what is due must not hang on how often somebody looks.
+        if now < self.due() {
             return None;
         }
-        self.pass(now, pace);
-        (self.slower.score >= ALARM).then(|| self.alarm(self.slower.since, pace))
+        self.pass(now);
+        (self.slower.score >= ALARM).then(|| self.alarm(self.slower.since))
     }
 
     /// When silence is to be taken in if no share comes before.
-    pub fn due(&self, pace: Pace) -> Tick {
+    pub fn due(&self) -> Tick {
         if !self.is_running() || self.past == Past::Silent {
             return Tick::NEVER;
         }
-        let left = (ALARM - self.slower.score) / self.slower_per_second(pace);
+        let left = (ALARM - self.slower.score) / self.slower_per_second();
         // Rounded up, so that the alarm is there when the time is.
         self.at.plus_micros((left.max(0.0) * MICROS) as u64 + ROUNDING_US)
     }
 
     /// The difficulty was changed by `factor` upon this alarm; 1 if it had to stay. The clock runs
     /// on; whoever has yet to announce the change stops it.
-    pub fn settle(&mut self, alarm: Alarm, factor: f64, pace: Pace) {
+    pub fn settle(&mut self, alarm: Alarm, factor: f64) {
         if alarm.shares == 0.0 && factor < 1.0 {
             self.past = if self.is_proven() { Past::Silent } else { Past::Unproven };
         }
         self.known = match alarm.urgent {
-            true => Window::of(PRIOR_SHARES, pace.0),
+            true => Window::of(PRIOR_SHARES, self.pace.0),
             false => Window::of(alarm.shares.max(1.0), alarm.rate / factor as f32),
         };
         self.faster = Sum::default();
@@ -206,21 +211,21 @@ impl Vardiff {
     }
 
     /// The difficulty was changed for another reason: nothing is known at the new one.
-    pub fn forget(&mut self, pace: Pace) {
-        *self = Vardiff { at: self.at, past: self.past, ..Vardiff::new(pace) };
+    pub fn forget(&mut self) {
+        *self = Vardiff { at: self.at, past: self.past, ..Vardiff::new(self.pace) };
     }
 
     /// Lets the time up to `now` pass without a share; seconds that it was.
-    fn pass(&mut self, now: Tick, pace: Pace) -> f32 {
+    fn pass(&mut self, now: Tick) -> f32 {
         let mut seconds = now.since(self.at) as f32 / MICROS;
         self.at = self.at.max(now);
-        let slower_per_second = self.slower_per_second(pace);
+        let slower_per_second = self.slower_per_second();
         if self.past == Past::Silent {
             // However long it was off, that says nothing of its speed.
             let left = (ALARM - 1.0 - self.slower.score) / slower_per_second;
             seconds = seconds.min(left.max(0.0));
         }
-        self.faster.score -= FASTER_PER_DUE * self.expected(pace) * seconds;
+        self.faster.score -= FASTER_PER_DUE * self.expected() * seconds;
         self.slower.score += slower_per_second * seconds;
         for window in [&mut self.known, &mut self.faster.since, &mut self.slower.since] {
             window.seconds += seconds;
@@ -228,23 +233,23 @@ impl Vardiff {
         seconds
     }
 
-    fn slower_per_second(&self, pace: Pace) -> f32 {
+    fn slower_per_second(&self) -> f32 {
         let patience = if self.past == Past::Unproven { UNPROVEN_PATIENCE } else { 1.0 };
-        SLOWER_PER_DUE * self.expected(pace) / patience
+        SLOWER_PER_DUE * self.expected() / patience
     }
 
     /// What is due per second: what the miner is known for, but not so far off the wish that a
     /// slow drift could carry it away.
-    fn expected(&self, pace: Pace) -> f32 {
-        self.known.rate().clamp(pace.0 / KNOWN_OFF_MAX, pace.0 * KNOWN_OFF_MAX)
+    fn expected(&self) -> f32 {
+        self.known.rate().clamp(self.pace.0 / KNOWN_OFF_MAX, self.pace.0 * KNOWN_OFF_MAX)
     }
 
-    fn alarm(&self, since: Window, pace: Pace) -> Alarm {
+    fn alarm(&self, since: Window) -> Alarm {
         // Silence without a share is as if one came now, and says no more than that.
         let shares = since.shares.max(1.0);
-        let least = if since.shares == 0.0 { pace.0 / SILENT_FALL } else { 0.0 };
+        let least = if since.shares == 0.0 { self.pace.0 / SILENT_FALL } else { 0.0 };
         let rate = (shares / since.seconds.max(INSTANT_SECONDS)).max(least);
-        let factor = f64::from(rate / pace.0);
+        let factor = f64::from(rate / self.pace.0);
         Alarm { factor, urgent: false, rate, shares: since.shares }
     }
 }

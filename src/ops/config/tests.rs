@@ -370,9 +370,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         let wanted = format!("farm.toml:{wanted} is not in this version; remove the section");
         refused_line(text, &wanted);
     }
-    let keys = [
-        ("[failover]\nfallback_solo = true", "failover", "fallback_solo"),
-    ];
+    let keys = [("[failover]\nfallback_solo = true", "failover", "fallback_solo")];
     for (text, section, key) in keys {
         let wanted = format!(
             "farm.toml:2:1: key \"{key}\" in [{section}] is not in this version; remove the line"

@@ -8,7 +8,7 @@
 use super::{DownstreamSv1, State};
 use crate::contract::Tick;
 use crate::shared::Shared;
-use crate::vardiff::{Alarm, Bounds, Pace};
+use crate::vardiff::{Alarm, Bounds};
 use pow::Difficulty;
 
 /// Where a miner says what difficulty it would have.
@@ -32,7 +32,6 @@ impl DownstreamSv1 {
 
     /// Chooses the start anew, as long as no share has shown anything.
     pub(super) fn choose_start(&mut self, shared: &Shared) {
-        let Some(pace) = shared.settings().pace() else { return };
         if self.vardiff.as_ref().is_none_or(|vardiff| vardiff.is_proven()) {
             return;
         }
@@ -41,45 +40,36 @@ impl DownstreamSv1 {
         let start = of_class.unwrap_or(settings.start_difficulty.get());
         let start = self.hint.map_or(start, |(_, wanted)| wanted.get());
         let start = self.bounds(shared).nearest(start);
-        self.change(start, pace);
+        self.change(start);
     }
 
     /// What the farm or a limit wants, whatever the shares say.
     pub(super) fn impose(&mut self, shared: &Shared, wanted: Difficulty) {
-        let wanted = shared.settings().bounded(wanted);
-        match shared.settings().pace() {
-            Some(pace) => self.change(wanted, pace),
-            None => self.announcements.want(wanted),
-        }
+        self.change(shared.settings().bounded(wanted));
     }
 
     /// Takes in an accepted share of the newest difficulty.
     pub(super) fn weigh_share(&mut self, shared: &Shared) {
-        let Some(pace) = shared.settings().pace() else { return };
-        let alarm = self.vardiff.as_mut().and_then(|vardiff| vardiff.share(self.now, pace));
+        let alarm = self.vardiff.as_mut().and_then(|vardiff| vardiff.share(self.now));
         if let Some(alarm) = alarm {
-            self.heed(shared, alarm, pace);
+            self.heed(shared, alarm);
         }
     }
 
     /// Takes in that nothing came.
     pub(super) fn weigh_silence(&mut self, shared: &Shared) {
-        let Some(pace) = shared.settings().pace() else { return };
         if self.state != State::Mining {
             return;
         }
-        let alarm = self.vardiff.as_mut().and_then(|vardiff| vardiff.silence(self.now, pace));
+        let alarm = self.vardiff.as_mut().and_then(|vardiff| vardiff.silence(self.now));
         if let Some(alarm) = alarm {
-            self.heed(shared, alarm, pace);
+            self.heed(shared, alarm);
         }
     }
 
     /// When silence is to be weighed.
-    pub(super) fn silence_due(&self, shared: &Shared) -> Tick {
-        match (&self.vardiff, shared.settings().pace()) {
-            (Some(vardiff), Some(pace)) => vardiff.due(pace).max(self.pause_ends()),
-            _ => Tick::NEVER,
-        }
+    pub(super) fn silence_due(&self) -> Tick {
+        self.vardiff.as_ref().map_or(Tick::NEVER, |vardiff| vardiff.due().max(self.pause_ends()))
     }
 
     /// The miner was announced work: if it is of the difficulty that is wanted, its shares count
@@ -93,7 +83,7 @@ impl DownstreamSv1 {
         }
     }
 
-    fn heed(&mut self, shared: &Shared, alarm: Alarm, pace: Pace) {
+    fn heed(&mut self, shared: &Shared, alarm: Alarm) {
         // What was found is not lost: the sum stands until the pause is over.
         if !alarm.urgent && self.now < self.pause_ends() {
             return;
@@ -101,22 +91,22 @@ impl DownstreamSv1 {
         let present = self.announcements.wanted();
         let wanted = self.bounds(shared).nearest(present.get() * alarm.factor);
         let Some(vardiff) = &mut self.vardiff else { return };
-        vardiff.settle(alarm, wanted.get() / present.get(), pace);
+        vardiff.settle(alarm, wanted.get() / present.get());
         if wanted != present {
-            vardiff.stop();
+            vardiff.stop(self.now);
             self.announcements.want(wanted);
         }
     }
 
     /// Wants a difficulty of which nothing is known.
-    fn change(&mut self, wanted: Difficulty, pace: Pace) {
+    fn change(&mut self, wanted: Difficulty) {
         if wanted == self.announcements.wanted() {
             return;
         }
         self.announcements.want(wanted);
         if let Some(vardiff) = &mut self.vardiff {
-            vardiff.forget(pace);
-            vardiff.stop();
+            vardiff.stop(self.now);
+            vardiff.forget();
         }
     }
 

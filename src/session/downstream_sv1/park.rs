@@ -67,6 +67,7 @@ impl DownstreamSv1 {
         let Subscription::Granted(prefix, session) = self.subscription else { return None };
         let newest_job = self.announcements.newest_job()?;
         self.announcements.shrink();
+        self.vardiff.iter_mut().for_each(|vardiff| vardiff.stop(self.now));
         Some(Parked {
             prefix,
             session,
@@ -87,11 +88,10 @@ impl DownstreamSv1 {
         }
         let fresh = core::mem::replace(&mut self.announcements, parked.announcements);
         self.announcements.resume(&fresh, shared);
-        if shared.settings().pace().is_some() {
-            self.vardiff = parked.vardiff.or(self.vardiff.take());
+        // Its clock stands still: what it did in between, nobody knows.
+        if let (Some(vardiff), Some(parked)) = (&mut self.vardiff, parked.vardiff) {
+            *vardiff = parked;
         }
-        // What it did in between, nobody knows.
-        self.vardiff.iter_mut().for_each(Vardiff::stop);
         self.key = parked.key;
         self.tip = parked.tip;
         self.fingerprints = parked.fingerprints;

@@ -7,6 +7,7 @@ mod firmware;
 mod handshaking;
 mod properties;
 mod resuming;
+mod steering;
 mod submitting;
 mod transcripts;
 
@@ -319,6 +320,24 @@ pub(super) const SUBSCRIBED: &str = concat!(
 pub(super) fn easy() -> Settings {
     Settings { start_difficulty: difficulty(1e-7), ..Settings::default() }
 }
+
+/// As [`easy`], and the shares decide the difficulty.
+pub(super) fn steered() -> Settings {
+    Settings { start_difficulty: difficulty(STEERED), ..real() }
+}
+
+/// What a farm runs with.
+pub(super) fn real() -> Settings {
+    Settings {
+        minimum_difficulty: difficulty(1e-9),
+        start_by_class: true,
+        wished_pace: crate::Pace::per_minute(12.0),
+        ..Settings::default()
+    }
+}
+
+/// A power of two near 1e-7.
+pub(super) const STEERED: f64 = 1.0 / 8_388_608.0;
 
 pub(super) fn difficulty(number: f64) -> Difficulty {
     Difficulty::new(number).expect("a positive number")

@@ -224,3 +224,25 @@ fn difficulties_that_were_said_without_work_are_not_waited_for_after_it() {
     assert_eq!(kinds(&lines), "2 3 difficulty clean");
     assert!(lines[2].contains("0.0000002"), "{}", lines[2]);
 }
+
+#[test]
+fn f12_a_loop_of_reconnects_costs_a_miner_nothing_that_it_had() {
+    let mut pair = Pair::mining(steered());
+    let mut nonce = 0;
+    for _ in 0..9 {
+        let share = pair.good(nonce);
+        nonce = share.nonce_number + 1;
+        assert_eq!(submit(&mut pair, &share), ShareOutcome::Accepted);
+    }
+    pair.pass(SECOND);
+    for round in 0..50 {
+        assert_eq!(pair.machine.difficulty().get(), 4.0 * STEERED, "round {round}");
+        let share = pair.good(round * 1_000_000);
+        let parked = cut(&mut pair).expect("it has worked");
+        // It was away: no silence of it says anything.
+        pair.now = pair.now.plus_micros(500 * SECOND);
+        assert_eq!(kinds(&come_back(&mut pair, parked)), "2 3 difficulty clean");
+        assert_eq!(submit(&mut pair, &share), ShareOutcome::Accepted, "in flight, round {round}");
+        pair.pass(2 * SECOND);
+    }
+}

@@ -366,3 +366,56 @@ fn b19_a_share_without_a_handshake_is_25_and_a_close() {
     assert_eq!(pair.ask(&share.line(41)), [refused(41, 25, "not subscribed")]);
     assert_eq!(pair.closed, Some(Close::NotSubscribed));
 }
+
+#[test]
+fn b14_a_password_may_ask_for_a_difficulty() {
+    for (password, wanted) in [
+        ("d=1024", 1_024.0),
+        ("x,d=65536", 65_536.0),
+        ("D=2048;x", 2_048.0),
+        ("diff=4096", 4_096.0),
+        ("fd=512", 512.0),
+        ("d=1000", 1_024.0),
+        ("d=0.001", 1.0),
+        ("d=0", 16_384.0),
+        ("d=-5", 16_384.0),
+        ("d=nan", 16_384.0),
+        ("d=inf", 16_384.0),
+        ("d=1e300", 16_384.0),
+        ("d=", 16_384.0),
+        ("id=7", 16_384.0),
+        ("x", 16_384.0),
+    ] {
+        let mut pair = Pair::with(Settings { minimum_difficulty: difficulty(1.0), ..real() });
+        pair.adopt(job(1, 1, pair.now));
+        pair.say(SUBSCRIBE);
+        // Somebody typed the password; the firmware suggests the same to every pool.
+        pair.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[16384]}"#);
+        pair.lines();
+        let authorize =
+            format!(r#"{{"id":3,"method":"mining.authorize","params":["w","{password}"]}}"#);
+        assert_eq!(kinds(&pair.ask(&authorize)), "3 difficulty clean", "{password}");
+        assert_eq!(pair.machine.difficulty().get(), wanted, "{password}");
+    }
+}
+
+#[test]
+fn b18_a_socket_without_a_miner_is_closed_in_time() {
+    let mut silent = Pair::new();
+    silent.pass(0);
+    assert_eq!(silent.wait, Tick(55 * SECOND), "from its opening, not from what it says");
+    silent.pass(5 * SECOND);
+    assert_eq!(silent.closed, Some(Close::Silent));
+    // One byte a second buys no time.
+    for handshake in [SUBSCRIBE, AUTHORIZE] {
+        let mut pair = Pair::new();
+        pair.say(handshake);
+        for _ in 0..14 {
+            pair.pass(SECOND);
+            pair.bytes(b" ");
+        }
+        assert_eq!(pair.closed, None);
+        pair.pass(SECOND);
+        assert_eq!(pair.closed, Some(Close::HandshakeTimeout), "{handshake}");
+    }
+}

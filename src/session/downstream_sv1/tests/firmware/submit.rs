@@ -238,3 +238,17 @@ fn f16_a_notify_has_nine_params_and_clean_is_the_last() {
     assert!(branch.split(',').count() <= 32);
     assert!(tail.ends_with(",true"));
 }
+
+#[test]
+fn f18_nobody_is_banned_for_bad_shares() {
+    let mut pair = plain();
+    for nth in 0..500 {
+        let (poor, sub) = (pair.poor(nth), Sub { nonce: "xyz".into(), ..pair.poor(nth) });
+        assert_eq!(pair.ask(&poor.line(5)), [refused(5, 23, "low difficulty share")]);
+        assert_eq!(pair.ask(&sub.line(6)), [refused(6, 20, "invalid nonce")]);
+    }
+    let good = pair.good(10_000);
+    assert_eq!(pair.ask(&good.line(7)), [accepted(7)]);
+    assert_eq!(pair.ask(&good.line(8)), [refused(8, 22, "duplicate share")]);
+    assert_eq!(pair.closed, None);
+}
