@@ -12,8 +12,8 @@
 //!
 //! Answers leave in the order of the requests, also where one waits for a verdict and later ones do
 //! not; so they stay typed in a queue until the buffer takes them. What is announced when is in
-//! `announcements`, which difficulty it is in `difficulty`, what a submit must pass in `submit`, everything before the first job in
-//! `handshake`.
+//! `announcements`, which difficulty it is in `difficulty`, what a submit must pass in `submit`,
+//! everything before the first job in `handshake`.
 
 mod announcements;
 mod answers;

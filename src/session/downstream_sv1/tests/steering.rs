@@ -1,5 +1,5 @@
-//! What becomes of the controller's alarms: which shares count, when a change is announced, and what
-//! a start is made of. How good the controller is, `tests/vardiff` judges.
+//! What becomes of the controller's alarms: which shares count, when a change is announced, and
+//! what a start is made of. How good the controller is, `tests/vardiff` judges.
 
 use super::*;
 use crate::Policy;

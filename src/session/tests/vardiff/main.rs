@@ -180,7 +180,10 @@ fn a_stalled_link_changes_nothing() {
         miner.mine(speed(1.0), 2.0 * HOUR);
         let before = miner.changes.len();
         miner.now += 45.0;
-        miner.deliver(9);
+        for _ in 0..9 {
+            let alarm = miner.vardiff.share(poisson::tick(miner.now));
+            alarm.into_iter().for_each(|alarm| miner.heed(alarm));
+        }
         let until = miner.now + MINUTE;
         miner.mine(speed(1.0), until);
         changes += miner.changes.len() - before;

@@ -91,16 +91,8 @@ impl Miner {
         }
     }
 
-    /// Shares that all came in one moment.
-    pub(crate) fn deliver(&mut self, shares: u32) {
-        for _ in 0..shares {
-            let alarm = self.vardiff.share(tick(self.now));
-            alarm.into_iter().for_each(|alarm| self.heed(alarm));
-        }
-    }
-
     /// What the session does with an alarm. A change is announced in the same moment.
-    fn heed(&mut self, alarm: Alarm) {
+    pub(crate) fn heed(&mut self, alarm: Alarm) {
         let wanted = self.bounds.nearest(self.difficulty * alarm.factor).get();
         self.vardiff.settle(alarm, wanted / self.difficulty);
         if wanted != self.difficulty {
@@ -110,6 +102,6 @@ impl Miner {
     }
 }
 
-fn tick(seconds: f64) -> Tick {
+pub(crate) fn tick(seconds: f64) -> Tick {
     Tick((seconds * 1e6).round() as u64)
 }

@@ -216,7 +216,7 @@ fn c5_the_difficulty_falls_without_a_share() {
     assert_eq!(fall(&mut pair, 3_600), [1_024.0, 64.0, 4.0, 1.0]);
     let lines = pair.lines();
     let falls = lines.windows(2).filter(|pair| is_set_difficulty(&pair[0]));
-    assert_eq!(falls.map(|pair| kinds(pair)).collect::<Vec<_>>(), ["difficulty clean"; 4]);
+    assert_eq!(falls.map(kinds).collect::<Vec<_>>(), ["difficulty clean"; 4]);
 }
 
 #[test]
