@@ -78,6 +78,7 @@ impl World {
             proxy_from: vec![AllowList::none()],
             connections_max: 1 << 20,
             per_source_max: 1 << 20,
+            unauthenticated_max: 1 << 20,
         };
         let settings = ShardSettings {
             index: 0,

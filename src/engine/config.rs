@@ -50,7 +50,9 @@ pub struct EngineConfig {
     pub kernel: Kernel,
     /// Connections at most, over all shards.
     pub connections_max: usize,
-    /// Connections from one source address at most, counted per shard.
+    /// Connections at most that are not authorized yet, shared evenly between the shards.
+    pub unauthenticated_max: usize,
+    /// Of these, connections from one source address at most, counted per shard.
     pub per_source_max: usize,
     /// Shares of one miner remembered against repetition.
     pub fingerprints_max: usize,
@@ -97,6 +99,7 @@ impl EngineConfig {
             gather: true,
             kernel: Kernel::detect(),
             connections_max: 20_000,
+            unauthenticated_max: 20_000,
             per_source_max: 20_000,
             fingerprints_max: 4_096,
             start_difficulty: Difficulty::new(16_384.0).expect("a positive number"),

@@ -183,7 +183,7 @@ impl Engine {
             index: number,
             core: self.placement.shards[index],
             listeners,
-            settings: shard_settings(config, number),
+            settings: shard_settings(config, number, self.placement.shards.len()),
             total,
             kernel: config.kernel,
             gather: config.gather,
@@ -351,7 +351,7 @@ fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {
     }
 }
 
-fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
+fn shard_settings(config: &EngineConfig, index: u16, shards: usize) -> ShardSettings {
     ShardSettings {
         index,
         incarnation: 0,
@@ -372,6 +372,7 @@ fn shard_settings(config: &EngineConfig, index: u16) -> ShardSettings {
             proxy_from: config.listen.iter().map(|listen| listen.proxy_from.clone()).collect(),
             connections_max: config.connections_max,
             per_source_max: config.per_source_max,
+            unauthenticated_max: config.unauthenticated_max.div_ceil(shards),
         },
         buffers_reserved: BUFFERS_RESERVED,
     }

@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn open_files_bound_the_connections() {
         assert_eq!(connections(None, Some(1 << 20)), Ok(CONNECTIONS_DEFAULT));
-        assert_eq!(connections(None, Some(4_096)), Ok(3_096), "fewer files, fewer miners");
+        assert_eq!(connections(None, Some(51_000)), Ok(50_000));
+        assert_eq!(connections(None, Some(20_000)), Ok(19_000), "fewer files, fewer miners");
         assert_eq!(connections(Some(3_000), Some(4_000)), Ok(3_000));
         let error = connections(Some(3_001), Some(4_000)).expect_err("one too many");
         assert!(error.contains("limited to 4000"), "{error}");

@@ -89,7 +89,9 @@ fn engine_config(config: &Config) -> Result<EngineConfig, Stop> {
         plan.kernel = Kernel::named(name).map_err(Stop::unavailable)?;
     }
     plan.connections_max = connections;
-    plan.per_source_max = config.limits.per_source.unwrap_or(connections);
+    plan.unauthenticated_max =
+        config.limits.unauthenticated.unwrap_or(connections.div_ceil(2)).min(connections);
+    plan.per_source_max = config.limits.per_source.unwrap_or(plan.unauthenticated_max);
     plan.fingerprints_max = config.limits.fingerprints;
     plan.start_difficulty = difficulty(config.difficulty.start)?;
     plan.start_by_class = config.difficulty.start_by_class;

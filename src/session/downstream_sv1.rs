@@ -277,6 +277,11 @@ impl DownstreamSv1 {
         self.blocks.iter().copied()
     }
 
+    /// Requests whose answers are not written yet.
+    pub fn replies_queued(&self) -> usize {
+        self.answers.len()
+    }
+
     /// Bytes of memory behind the struct itself.
     pub fn memory_bytes(&self) -> usize {
         let names: usize = self.names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum();
@@ -390,7 +395,7 @@ impl DownstreamSv1 {
 
     /// Queues an answer, unless the peer asks without reading.
     fn answer(&mut self, id: Id<'_>, answer: Answer) {
-        if self.answers.len() >= REPLIES_QUEUED_MAX {
+        if self.answers.is_full() {
             return self.close_now(Close::Limit(LimitReached::RepliesQueued));
         }
         self.answers.push(id, answer);

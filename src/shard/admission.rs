@@ -1,6 +1,7 @@
-//! Who may connect, and how many: the allow list of a listener, the limits per shard and per
-//! source, and the queue in which accepted sockets wait for their turn's budget. It decides and
-//! counts; sockets are adopted and refused by `turn`.
+//! Who may connect, and how many: the allow list of a listener, the limits in all, of those that are
+//! not authorized yet and per source of those, and the queue in which accepted sockets wait for
+//! their turn's budget. It decides and counts; sockets are adopted and refused by `turn`, and who
+//! makes room for others is `shedding`'s.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
@@ -27,6 +28,10 @@ pub const SOCKETS_WAITING_MAX: usize = 1_024;
 pub const ACCEPT_PAUSE_US_MIN: u64 = 10_000;
 /// The longest such pause: long enough to cost nothing, short enough for a farm that returns.
 pub const ACCEPT_PAUSE_US_MAX: u64 = 1_000_000;
+
+/// Accepted sockets that may wait, when every place is taken, for those who are not authorized to
+/// make room: one turn's worth of descriptors, from those that are kept free beside the miners'.
+pub const WAITING_FOR_ROOM_MAX: usize = ADOPTIONS_PER_TURN;
 
 const _: () = assert!(ADOPTIONS_PER_TURN < SOCKETS_WAITING_MAX);
 
@@ -165,10 +170,14 @@ pub struct AdmissionSettings {
     pub proxy_from: Vec<AllowList>,
     /// Connections at most, over all shards that share a [`Total`].
     pub connections_max: usize,
-    /// Connections from one source address at most, counted per shard: the kernel spreads a
-    /// source's connections over the shards, so that the farm may serve so many on each. The source
-    /// of a connection with a PROXY header is the one that the header names.
+    /// Connections of one source address at most that are not authorized yet, counted per shard:
+    /// the kernel spreads a source's connections over the shards, so that the farm may serve so
+    /// many on each. Who mines is not counted, because a whole farm may stand behind one address.
+    /// The source of a connection with a PROXY header is the one that the header names.
     pub per_source_max: usize,
+    /// Connections of the shard at most that are not authorized yet. At the limit the oldest makes
+    /// room for the next one.
+    pub unauthenticated_max: usize,
 }
 
 /// How many connections all shards of a farm serve together, so that the limit on them holds to
@@ -212,13 +221,22 @@ pub(crate) enum Beginning {
     ProxyHeader,
 }
 
+/// How a connection was counted that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was authorized.
+    Authenticated,
+    /// It was not, and this is its source if that was ever named.
+    Unauthenticated(Option<IpAddr>),
+}
+
 /// One listener's accept, as the ring has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
     Armed,
     /// We asked the ring to stop, and its end has not come yet.
     Stopping,
-    /// Ended because too many sockets wait, or because the shard drains.
+    /// Ended because too many sockets wait, or because the shard is overloaded or drains.
     Stopped,
     /// Ended because descriptors ran out; armed again at the tick.
     Paused {
@@ -229,16 +247,21 @@ enum Accepting {
 /// The door of one shard.
 pub(crate) struct Admission<S> {
     settings: AdmissionSettings,
-    /// Connections of each source; those whose PROXY header has not come are of none yet.
+    /// Unauthenticated connections of each source; those whose PROXY header has not come are of
+    /// none yet.
     sources: BTreeMap<IpAddr, u32>,
-    /// Connections that were counted in: at least the sum over `sources`.
+    /// Connections that were counted in.
     open: usize,
+    /// Those of them that are not authorized yet: at least the sum over `sources`.
+    unauthenticated: usize,
     /// The connections of all shards of the farm.
     total: Arc<Total>,
     waiting: VecDeque<Waiting<S>>,
     listeners: Vec<Accepting>,
     pause_us: u64,
     draining: bool,
+    /// The shard is overloaded: whoever waits goes on waiting, here and in the kernel's backlog.
+    holding: bool,
     /// There is no work: listeners go on, so that nobody waits for us in the kernel's backlog, and
     /// every socket is closed at once.
     without_work: bool,
@@ -251,11 +274,13 @@ impl<S> Admission<S> {
             settings,
             sources: BTreeMap::new(),
             open: 0,
+            unauthenticated: 0,
             total: Arc::default(),
             waiting: VecDeque::new(),
             listeners,
             pause_us: ACCEPT_PAUSE_US_MIN,
             draining: false,
+            holding: false,
             without_work: false,
         }
     }
@@ -277,33 +302,62 @@ impl<S> Admission<S> {
             return Err((offered.socket, RefusalReason::NotAllowed));
         }
         // An accept takes the whole backlog before it can be told to pause, and a socket that was
-        // taken is a miner: only the limit of connections refuses it.
-        if self.waiting.len() + self.open >= self.settings.connections_max {
+        // taken is a miner: only the limit of connections refuses it, and only when nobody who is
+        // not authorized could make room.
+        let room = if self.unauthenticated > 0 { WAITING_FOR_ROOM_MAX } else { 0 };
+        let limit = self.settings.connections_max.saturating_add(room);
+        if self.waiting.len() + self.open >= limit {
             return Err((offered.socket, RefusalReason::Connections));
         }
         self.waiting.push_back(offered);
         Ok(())
     }
 
-    /// The next waiting socket, counted in if the limits allow it (`open` connections exist), else
-    /// with the reason for which it is to be refused.
+    /// The next waiting socket, counted in if the limits allow it (`used` slots are taken), else
+    /// with the reason for which it is to be refused. `None` if none waits, or if it must go on
+    /// waiting until somebody has left.
     pub(crate) fn next(
         &mut self,
-        open: usize,
+        used: usize,
     ) -> Option<(Waiting<S>, Result<Beginning, RefusalReason>)> {
+        if self.is_open().is_ok() && (self.holding || self.is_crowded(used)) {
+            return None;
+        }
         let waiting = self.waiting.pop_front()?;
-        let verdict = self.count_in(waiting.listener, waiting.peer, open);
+        let verdict = self.count_in(waiting.listener, waiting.peer, used);
         Some((waiting, verdict))
+    }
+
+    /// Whether whoever waits has to wait for room: there will be some when those have left who
+    /// are leaving, or who may be asked to.
+    fn is_crowded(&self, used: usize) -> bool {
+        let is_full =
+            used >= self.settings.connections_max || self.total.held() >= self.settings.connections_max;
+        let will_have_room = self.unauthenticated > 0 || used > self.open;
+        self.unauthenticated >= self.settings.unauthenticated_max || is_full && will_have_room
+    }
+
+    /// How many of the connections that are not authorized would have to leave for those who wait,
+    /// as far as one turn seats them, beside those that are leaving.
+    pub(crate) fn lacking(&self) -> usize {
+        if self.is_open().is_err() {
+            return 0;
+        }
+        let settings = &self.settings;
+        let wanted = self.waiting.len().min(ADOPTIONS_PER_TURN);
+        let in_all = (self.total.held() + wanted).saturating_sub(settings.connections_max);
+        let beginning = self.unauthenticated + wanted;
+        in_all.max(beginning.saturating_sub(settings.unauthenticated_max)).min(wanted)
     }
 
     fn count_in(
         &mut self,
         listener: ListenerIndex,
         peer: IpAddr,
-        open: usize,
+        used: usize,
     ) -> Result<Beginning, RefusalReason> {
         self.is_open()?;
-        if open >= self.settings.connections_max {
+        if used >= self.settings.connections_max {
             return Err(RefusalReason::Connections);
         }
         let proxies = self.settings.proxy_from.get(usize::from(listener.0));
@@ -321,6 +375,7 @@ impl<S> Admission<S> {
             return Err(RefusalReason::Connections);
         }
         self.open += 1;
+        self.unauthenticated += 1;
         Ok(beginning)
     }
 
@@ -353,13 +408,33 @@ impl<S> Admission<S> {
         }
     }
 
-    /// A counted connection is gone; `source` is `None` when none was ever named.
-    pub(crate) fn left(&mut self, source: Option<IpAddr>) {
-        if let Some(source) = source {
-            self.forget_source(source);
+    /// A counted connection is authorized: it counts for the limit in all from now on.
+    pub(crate) fn authenticated(&mut self, source: IpAddr) {
+        self.forget_source(source);
+        self.unauthenticated -= 1;
+    }
+
+    /// A counted connection is gone.
+    pub(crate) fn left(&mut self, standing: Standing) {
+        match standing {
+            Standing::Authenticated => {}
+            Standing::Unauthenticated(source) => {
+                source.into_iter().for_each(|source| self.forget_source(source));
+                self.unauthenticated -= 1;
+            }
         }
         self.open -= 1;
         self.total.give_back(1);
+    }
+
+    /// Connections that are not authorized yet.
+    pub(crate) fn unauthenticated(&self) -> usize {
+        self.unauthenticated
+    }
+
+    /// Whether nobody is seated and the listeners stop, because the shard is overloaded.
+    pub(crate) fn hold(&mut self, holding: bool) {
+        self.holding = holding;
     }
 
     /// Connections that were counted in and have not left.
@@ -396,7 +471,7 @@ impl<S> Admission<S> {
 
     /// What the listeners need now: `arm` and `stop` are called with those whose state changes.
     pub(crate) fn steer(&mut self, now: Tick, mut act: impl FnMut(ListenerIndex, Steer)) {
-        let full = self.waiting.len() >= SOCKETS_WAITING_MAX || self.draining;
+        let full = self.waiting.len() >= SOCKETS_WAITING_MAX || self.draining || self.holding;
         for (index, accepting) in self.listeners.iter_mut().enumerate() {
             let listener = ListenerIndex(index as u16);
             match *accepting {
@@ -420,7 +495,7 @@ impl<S> Admission<S> {
     /// When a paused listener wants to be armed again.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let paused = self.listeners.iter().filter_map(|accepting| match accepting {
-            Accepting::Paused { until } if !self.draining => Some(*until),
+            Accepting::Paused { until } if !self.draining && !self.holding => Some(*until),
             _ => None,
         });
         paused.min()
@@ -555,8 +630,20 @@ mod tests {
     fn door(connections_max: usize, per_source_max: usize) -> Admission<u32> {
         let allow = [AllowList::private()].into();
         let proxy_from = [AllowList::parse(["10.9.0.0/16"]).unwrap()].into();
-        let limits = AdmissionSettings { allow, proxy_from, connections_max, per_source_max };
+        let unauthenticated_max = usize::MAX;
+        let limits = AdmissionSettings {
+            allow,
+            proxy_from,
+            connections_max,
+            per_source_max,
+            unauthenticated_max,
+        };
         Admission::new(limits)
+    }
+
+    /// Somebody leaves who was never authorized.
+    fn stranger(source: &str) -> Standing {
+        Standing::Unauthenticated(Some(at(source)))
     }
 
     fn offer(door: &mut Admission<u32>, socket: u32, peer: &str) -> Result<(), RefusalReason> {
@@ -574,11 +661,19 @@ mod tests {
         assert_eq!(door.next(0).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(door.next(1).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(door.next(2).unwrap().1, Err(RefusalReason::PerSource));
-        door.left(Some(at("10.0.0.1")));
+        door.left(stranger("10.0.0.1"));
         offer(&mut door, 4, "10.0.0.1").unwrap();
-        offer(&mut door, 5, "10.0.0.2").unwrap();
         assert_eq!(door.next(1).unwrap().1, Ok(Beginning::Plain));
-        assert_eq!(door.next(3).unwrap().1, Err(RefusalReason::Connections));
+        offer(&mut door, 5, "10.0.0.2").unwrap();
+        assert_eq!(door.next(2).unwrap().1, Ok(Beginning::Plain));
+        for source in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
+            door.authenticated(at(source));
+        }
+        assert_eq!(offer(&mut door, 6, "10.0.0.2"), Err(RefusalReason::Connections));
+        door.left(Standing::Authenticated);
+        offer(&mut door, 7, "10.0.0.2").unwrap();
+        assert!(door.next(3).is_none(), "the place of who left is not free yet");
+        assert_eq!(door.next(2).unwrap().1, Ok(Beginning::Plain));
         door.drain();
         assert_eq!(offer(&mut door, 6, "10.0.0.3"), Err(RefusalReason::Draining));
         assert!(door.next(0).is_none());
@@ -608,7 +703,8 @@ mod tests {
         for socket in 0..backlog {
             offer(&mut door, socket, "10.0.0.1").unwrap();
         }
-        assert_eq!(offer(&mut door, backlog, "10.0.0.1"), Err(RefusalReason::Connections));
+        let next = offer(&mut door, backlog, "10.0.0.1");
+        assert_eq!(next, Err(RefusalReason::Connections), "nobody is here to make room");
         for open in 0..backlog as usize {
             assert_eq!(door.next(open).unwrap().1, Ok(Beginning::Plain));
         }
@@ -626,9 +722,9 @@ mod tests {
         assert_eq!(door.name_source(miner), Ok(()));
         assert_eq!(door.name_source(at("::ffff:203.0.113.7")), Ok(()));
         assert_eq!(door.name_source(miner), Err(RefusalReason::PerSource));
-        door.left(Some(miner));
+        door.left(Standing::Unauthenticated(Some(miner)));
         assert_eq!(door.name_source(miner), Ok(()));
-        door.left(None);
+        door.left(Standing::Unauthenticated(None));
         assert_eq!((door.open(), door.total.held()), (2, 2));
         assert_eq!(door.sources.len(), 1);
     }
@@ -638,13 +734,14 @@ mod tests {
         let mut strict = door(9, 0);
         offer(&mut strict, 0, "10.0.0.1").unwrap();
         assert_eq!(strict.next(0).unwrap().1, Err(RefusalReason::PerSource));
-        assert_eq!(strict.sources.len(), 0);
+        assert_eq!((strict.sources.len(), strict.unauthenticated()), (0, 0));
         let total = Arc::new(Total::default());
         total.held.store(9, Relaxed);
         let mut full = door(9, 9);
         full.share_total(total);
         offer(&mut full, 0, "10.0.0.1").unwrap();
         assert_eq!(full.next(0).unwrap().1, Err(RefusalReason::Connections));
+        assert_eq!(full.unauthenticated(), 0);
         assert_eq!((full.sources.len(), full.open()), (0, 0));
     }
 
@@ -699,6 +796,52 @@ mod tests {
     }
 
     #[test]
+    fn who_is_authorized_counts_for_the_limit_in_all_alone() {
+        let mut door = door(9, 2);
+        door.settings.unauthenticated_max = 3;
+        for socket in 0..8 {
+            let peer = if socket % 2 == 0 { "10.0.0.1" } else { "10.9.0.1" };
+            offer(&mut door, socket, peer).unwrap();
+        }
+        for open in 0..3 {
+            assert!(door.next(open).unwrap().1.is_ok());
+        }
+        assert!(door.next(3).is_none(), "three may begin at once");
+        assert_eq!(door.lacking(), 5, "as many as wait");
+        door.name_source(at("10.0.0.7")).unwrap();
+        door.authenticated(at("10.0.0.7"));
+        assert_eq!(door.lacking(), 4);
+        door.authenticated(at("10.0.0.1"));
+        door.authenticated(at("10.0.0.1"));
+        assert_eq!((door.sources.len(), door.unauthenticated(), door.open()), (0, 0, 3));
+        for open in 3..6 {
+            assert!(door.next(open).unwrap().1.is_ok(), "of one source there may be any number");
+        }
+    }
+
+    #[test]
+    fn an_overloaded_shard_seats_nobody_and_its_listener_stops() {
+        let mut door = door(9, 9);
+        door.steer(Tick(0), |_, _| {});
+        offer(&mut door, 0, "10.0.0.1").unwrap();
+        door.hold(true);
+        assert!(door.next(0).is_none());
+        let mut acts = Vec::new();
+        door.steer(Tick(0), |_, act| acts.push(act));
+        door.ended(ListenerIndex(0), Tick(0), false);
+        door.steer(Tick(0), |_, act| acts.push(act));
+        door.hold(false);
+        door.steer(Tick(0), |_, act| acts.push(act));
+        assert_eq!(acts, [Steer::Stop, Steer::Arm]);
+        assert_eq!(door.next(0).unwrap().1, Ok(Beginning::Plain));
+        // Whoever waits hears of a drain at once.
+        offer(&mut door, 1, "10.0.0.1").unwrap();
+        door.hold(true);
+        door.drain();
+        assert_eq!(door.next(1).unwrap().1, Err(RefusalReason::Draining));
+    }
+
+    #[test]
     fn shards_share_one_exact_limit() {
         let total = Arc::new(Total::default());
         let mut doors = [door(3, 9), door(3, 9)];
@@ -713,10 +856,12 @@ mod tests {
         assert_eq!(first.next(0).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(first.next(1).unwrap().1, Ok(Beginning::Plain));
         assert_eq!(second.next(0).unwrap().1, Ok(Beginning::Plain));
-        assert_eq!(second.next(1).unwrap().1, Err(RefusalReason::Connections));
-        assert_eq!(first.next(2).unwrap().1, Err(RefusalReason::Connections));
+        assert!(second.next(1).is_none() && first.next(2).is_none(), "somebody may make room");
+        assert_eq!((first.lacking(), second.lacking()), (1, 2));
         assert_eq!((first.open(), second.open(), total.held()), (2, 1, 3));
-        first.left(Some(at("10.0.0.1")));
+        second.authenticated(at("10.0.0.2"));
+        assert_eq!(second.next(1).unwrap().1, Err(RefusalReason::Connections), "nobody here");
+        first.left(stranger("10.0.0.1"));
         assert_eq!(
             second.next(1).unwrap().1,
             Ok(Beginning::Plain),

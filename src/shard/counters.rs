@@ -141,10 +141,14 @@ pub enum CloseReason {
     NotSubscribed,
     /// The peer went beyond a limit: line length, queued replies, fingerprints.
     Limit,
-    /// The source that its PROXY header named has as many connections as it may.
+    /// The source that its PROXY header named has as many unauthorized connections as it may.
     PerSource,
     /// The handshake was not over in time.
     Handshake,
+    /// It was the oldest that was not authorized, and made room for others at a limit.
+    Crowded,
+    /// It was not authorized or idle, and the shard was overloaded.
+    Overload,
     /// Nothing of the pending send went out within its limit.
     SlowReader,
     /// There was no extranonce prefix left to give.
@@ -161,7 +165,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 19] = [
+    pub const ALL: [CloseReason; 21] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::Http,
@@ -175,6 +179,8 @@ impl CloseReason {
         CloseReason::Limit,
         CloseReason::PerSource,
         CloseReason::Handshake,
+        CloseReason::Crowded,
+        CloseReason::Overload,
         CloseReason::SlowReader,
         CloseReason::NoPrefix,
         CloseReason::Panicked,
@@ -199,6 +205,8 @@ impl CloseReason {
             CloseReason::Limit => "limit",
             CloseReason::PerSource => "per_source",
             CloseReason::Handshake => "handshake",
+            CloseReason::Crowded => "crowded",
+            CloseReason::Overload => "overload",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::NoPrefix => "no_prefix",
             CloseReason::Panicked => "panicked",
@@ -218,6 +226,7 @@ impl CloseReason {
             CloseReason::NotSubscribed | CloseReason::Handshake => "peer",
             CloseReason::SlowReader | CloseReason::Resumed => "peer",
             CloseReason::Limit | CloseReason::PerSource | CloseReason::NoPrefix => "limit",
+            CloseReason::Crowded | CloseReason::Overload => "limit",
             CloseReason::Panicked => "us",
             CloseReason::Drained => "shutdown",
             CloseReason::NoWork => "upstream",
@@ -231,9 +240,9 @@ impl CloseReason {
 pub enum RefusalReason {
     /// Its source is not on the listener's allow list.
     NotAllowed,
-    /// The shard has as many connections as it may.
+    /// There are as many connections as may be, and nobody to make room.
     Connections,
-    /// Its source has as many connections as it may.
+    /// Its source has as many connections that are not authorized as it may.
     PerSource,
     /// The shard is draining.
     Draining,
@@ -344,6 +353,8 @@ pub struct Counters {
     pub busy_us: Counter,
     /// Duration of turns, in µs; recorded by the host.
     pub turn_duration: Histogram,
+    /// Gauge: how overloaded the shard is, 0 to 3 (`overload`).
+    pub overload_level: Counter,
     /// Gauge: the tick of the newest turn, in µs.
     pub heartbeat_us: Counter,
 }

@@ -4,6 +4,7 @@
 //! Read in this order: `turn` (its header walks one share through the shard), `shard` (what happens
 //! to one connection), then its parts: `checks` (the batch that is hashed together), `send` (the
 //! one pending send), `fan_out` (how a job reaches everybody), `admission` (who may connect),
+//! `shedding` (who makes room, and who leaves an overloaded shard), `overload` (what that is),
 //! `proxied` (who connects through a load balancer), `release` (how miners leave when there is no
 //! work), `resume` and `parked` (who comes back to what), `deadlines`, `report` (what leaves for
 //! the coordinator), `slot` (the table). [`ring`], [`lane`] and [`guard`] are what a host brings;
@@ -22,6 +23,7 @@ mod deadlines;
 mod fan_out;
 pub mod guard;
 pub mod lane;
+pub mod overload;
 pub mod parked;
 mod proxied;
 mod release;
@@ -30,6 +32,7 @@ pub mod resume;
 pub mod ring;
 mod send;
 mod shard;
+pub mod shedding;
 mod slot;
 pub mod turn;
 mod unsaved;

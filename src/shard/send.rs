@@ -8,6 +8,13 @@ use alloc::vec::Vec;
 /// few retransmissions, short enough that it holds no memory for the keep-alive's half minute.
 pub(crate) const SEND_STALL_US_MAX: u64 = 10_000_000;
 
+/// A peer that takes no byte for this long and goes on asking does not read: a burst of an honest
+/// one, after a stall of its line, is answered within a round trip or two.
+pub(crate) const UNREAD_US_MAX: u64 = 1_000_000;
+
+/// Replies that may wait for such a peer. A second's worth of honest shares is far less.
+pub(crate) const REPLIES_UNREAD_MAX: usize = 64;
+
 /// How long the last bytes of an ended session may take.
 pub(crate) const FLUSH_US_MAX: u64 = 2_000_000;
 

@@ -18,19 +18,24 @@ use session::{
     ShareToCheck, Shared, Tick,
 };
 
-use crate::admission::{Admission, AdmissionSettings, Beginning, Total};
+use crate::admission::{
+    ADOPTIONS_PER_TURN, Admission, AdmissionSettings, Beginning, Standing, Total,
+    WAITING_FOR_ROOM_MAX,
+};
 use crate::checks::Batch;
 use crate::counters::{CloseReason, Counters, SHARE_OUTCOMES};
 use crate::deadlines::Deadlines;
 use crate::fan_out::FanOut;
 use crate::guard::{Guard, Panicked};
 use crate::lane::Lane;
+use crate::overload::Overload;
 use crate::parked::PARKED_BYTES_MAX;
 use crate::release::Releasing;
 use crate::report::Outgoing;
 use crate::resume::{RESUMES_WAITING_MAX, Resumes};
 use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
 use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
+use crate::shedding::{EARLY_BYTES_EACH, Newcomers};
 use crate::slot::{Answers, Phase, Sending, Slot, Slots};
 use crate::unsaved::Unsaved;
 
@@ -65,6 +70,11 @@ pub struct Shard<R: Ring> {
     pub(crate) workers: ShardWorkers,
     pub(crate) admission: Admission<R::Socket>,
     pub(crate) slots: Slots,
+    /// Who is not authorized yet.
+    pub(crate) newcomers: Newcomers,
+    pub(crate) overload: Overload,
+    /// When to look again for room for those that wait, if there was none in this turn.
+    pub(crate) crowded_until: Option<Tick>,
     pub(crate) deadlines: Deadlines,
     pub(crate) batch: Batch,
     /// Slots that are to be drained into an open buffer in this turn, each once.
@@ -119,6 +129,9 @@ impl<R: Ring> Shard<R> {
             workers: ShardWorkers::new(settings.incarnation),
             admission: Admission::new(settings.admission.clone()),
             slots: Slots::new(settings.admission.connections_max),
+            newcomers: Newcomers::default(),
+            overload: Overload::default(),
+            crowded_until: None,
             deadlines: Deadlines::new(Tick(0)),
             batch: Batch::new(),
             ready: Vec::new(),
@@ -182,6 +195,7 @@ impl<R: Ring> Shard<R> {
         if beginning == Beginning::ProxyHeader {
             self.slots.at_mut(conn.slot).proxy = Some(Box::default());
         }
+        self.newcomers.seated(conn, self.admission.unauthenticated(), &mut self.slots);
         // Every list of slots has room for all, so that no share ever makes one grow.
         let slots = self.slots.len() as usize;
         self.ready.reserve(slots.saturating_sub(self.ready.len()));
@@ -424,14 +438,19 @@ impl<R: Ring> Shard<R> {
         match event {
             Event::Subscribed => self.note_subscribed(slot),
             Event::Authorized { worker } => self.note_name(slot, worker),
-            Event::Mining => {
-                self.miners_mining += 1;
-                self.slots.at_mut(slot).state = MinerState::Mining;
-            }
+            Event::Mining => self.note_mining(slot),
             Event::Share(share) => self.note_share(slot, share, now),
             Event::Block(found) => self.note_block(slot, found, now),
             Event::RollingLost => self.counters.rolling_lost.add(1),
         }
+    }
+
+    fn note_mining(&mut self, slot: u32) {
+        self.miners_mining += 1;
+        let place = self.slots.at_mut(slot);
+        place.state = MinerState::Mining;
+        self.newcomers.forget_bytes(place);
+        self.admission.authenticated(place.peer);
     }
 
     fn note_subscribed(&mut self, slot: u32) {
@@ -654,15 +673,18 @@ impl<R: Ring> Shard<R> {
         for worker in core::mem::take(&mut place.workers) {
             self.workers.disconnected(worker);
         }
-        if place.state == MinerState::Mining {
-            self.miners_mining -= 1;
-        }
+        let is_source_known = place.proxy.take().is_none();
+        let standing = match place.state {
+            MinerState::Mining => Standing::Authenticated,
+            _ => Standing::Unauthenticated(is_source_known.then_some(place.peer)),
+        };
+        self.miners_mining -= u64::from(standing == Standing::Authenticated);
+        self.newcomers.forget_bytes(place);
         if reason == CloseReason::Malformed {
             self.counters.malformed_peer.set(place.peer);
         }
         place.answers = Answers::default();
-        let is_source_known = place.proxy.take().is_none();
-        self.admission.left(is_source_known.then_some(place.peer));
+        self.admission.left(standing);
         self.counters.closed[reason as usize].add(1);
         self.deadlines.set(slot, hands.now.plus_micros(FLUSH_US_MAX));
     }
@@ -728,14 +750,22 @@ impl<R: Ring> Shard<R> {
     }
 
     /// How full everything is that has a limit, each with its limit.
-    pub fn levels(&self) -> [Level; 8] {
+    pub fn levels(&self) -> [Level; 11] {
         let level = |name, held, limit| Level { name, held, limit };
         let connections_max = self.settings.admission.connections_max;
         let (blocks, blocks_max) = self.outgoing.blocks_held();
         let (parked, parked_max) = self.resumes.parked.level();
+        let unauthenticated = self.admission.unauthenticated();
+        let unauthenticated_max = self.settings.admission.unauthenticated_max;
+        let early_max = unauthenticated_max.saturating_mul(2 * EARLY_BYTES_EACH);
+        let newcomers_max = 2 * connections_max + ADOPTIONS_PER_TURN;
+        let sockets_max = connections_max + WAITING_FOR_ROOM_MAX;
         [
             level("connections", self.slots.used(), connections_max),
-            level("sockets waiting", self.admission.waiting(), connections_max),
+            level("connections not authorized", unauthenticated, unauthenticated_max),
+            level("newcomers in order", self.newcomers.len(), newcomers_max),
+            level("bytes of connections not authorized", self.newcomers.bytes(), early_max),
+            level("sockets waiting", self.admission.waiting(), sockets_max),
             level("connections that ask for a prefix", self.asking.len(), connections_max),
             level("blocks held", blocks, blocks_max),
             level("pooled buffers", self.buffers.len(), BUFFERS_POOLED_MAX),

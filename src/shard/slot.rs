@@ -85,6 +85,8 @@ pub(crate) struct Slot {
     pub(crate) answers: Answers,
     /// Checks of it in the open batch.
     pub(crate) checks_open: u32,
+    /// What its session held on the heap when it was last weighed; zero once it is authorized.
+    pub(crate) early_bytes: u32,
     /// It is in the list of slots to be drained in this turn.
     pub(crate) is_ready: bool,
     /// The session has more to say once the present send is done.
@@ -140,6 +142,7 @@ impl Slots {
             sending: None,
             answers: Answers::default(),
             checks_open: 0,
+            early_bytes: 0,
             is_ready: false,
             wants_buffer: false,
             found_block: false,

@@ -29,6 +29,7 @@ use crate::guard::Guard;
 use crate::lane::Lane;
 use crate::release::Releasing;
 use crate::ring::{AcceptEnd, Completion, ConnId, ReceiveEnd, Ring};
+use crate::send::{REPLIES_UNREAD_MAX, UNREAD_US_MAX};
 use crate::shard::{Hands, Shard};
 use crate::slot::Phase;
 
@@ -36,9 +37,16 @@ use crate::slot::Phase;
 /// a deadline by no more than that.
 pub const COMPLETIONS_PER_TURN: usize = 1_024;
 
+/// Bytes after which a turn takes nothing more: about 2,000 shares. A ring's buffer can hold some
+/// hundred requests, so that completions alone would not bound what a turn parses.
+pub const BYTES_PER_TURN: u64 = 256 << 10;
+
 /// Turns in a row that may put off the sweep because the ring has more than one turn takes: enough
 /// to read something from 65,536 connections, few enough that a flood cannot stop the time.
 pub const SWEEPS_POSTPONED_MAX: u32 = 64;
+
+/// How soon is looked again for room for those that wait: a shard that is full must not spin.
+const ROOM_LOOK_US: u64 = 20_000;
 
 /// How long a drain may take before every connection is closed as it is: within the five seconds
 /// that a stop may last, with one left for the ledger.
@@ -75,6 +83,7 @@ impl<R: Ring> Shard<R> {
         self.fan_out(&mut hands);
         let served = self.take_completions(&mut hands);
         self.answer(&mut hands);
+        self.relieve(&mut hands);
         self.resume(&mut hands);
         self.admit(&mut hands);
         self.sweep(&mut hands);
@@ -118,9 +127,11 @@ impl<R: Ring> Shard<R> {
     /// Takes what the ring has, and lets sessions read it. Shares gather in the batch.
     fn take_completions<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) -> usize {
         let mut served = 0;
+        let read_before = self.counters.bytes_received.value();
         self.is_behind = true;
         for _ in 0..COMPLETIONS_PER_TURN {
-            if self.outgoing.is_choked() {
+            let read = self.counters.bytes_received.value().wrapping_sub(read_before);
+            if self.outgoing.is_choked() || read >= BYTES_PER_TURN {
                 break;
             }
             let Some(completion) = hands.ring.next() else {
@@ -194,12 +205,26 @@ impl<R: Ring> Shard<R> {
                 self.counters.bytes_received.add(length);
                 match handled {
                     None => {}
-                    Some(Ok(())) => self.listen(conn.slot, hands),
+                    Some(Ok(())) => self.heard(conn.slot, hands),
                     Some(Err(_)) => self.poison(conn.slot, hands),
                 }
             }
         }
         hands.ring.give(buf);
+    }
+
+    /// A session has read something: it is listened to, unless it asks too much.
+    fn heard<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
+        self.listen(slot, hands);
+        let place = self.slots.at(slot);
+        let stalled = place
+            .sending
+            .is_some_and(|sending| hands.now.since(sending.progress) >= UNREAD_US_MAX);
+        let queued = || place.session.as_ref().map_or(0, |session| session.replies_queued());
+        if stalled && queued() > REPLIES_UNREAD_MAX {
+            return self.lose(slot, CloseReason::SlowReader, hands);
+        }
+        self.weigh(slot, hands);
     }
 
     /// Judges the open shares, grants prefixes, and writes every connection's replies at once.
@@ -246,8 +271,12 @@ impl<R: Ring> Shard<R> {
 
     /// Seats accepted sockets, within the turn's budget and the limits.
     fn admit<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        self.make_room(hands);
+        self.crowded_until = None;
         for _ in 0..ADOPTIONS_PER_TURN {
             let Some((waiting, verdict)) = self.admission.next(self.slots.used()) else {
+                let again = hands.now.plus_micros(ROOM_LOOK_US);
+                self.crowded_until = (self.admission.waiting() > 0).then_some(again);
                 break;
             };
             match verdict {
@@ -303,15 +332,17 @@ impl<R: Ring> Shard<R> {
 
     fn outcome(&self, now: Tick, served: usize) -> Turn {
         let telling = self.draining.is_some_and(|draining| draining.cursor < self.slots.len());
-        let busy = telling || self.fan_out.is_active() || self.admission.waiting() > 0;
+        let seating = self.admission.waiting() > 0 && self.crowded_until.is_none();
+        let busy = telling || self.fan_out.is_active() || seating;
         let releasing = self.releasing.as_ref().filter(|_| self.draining.is_none());
         let released = releasing.map_or(Tick::NEVER, Releasing::deadline);
         let swept = self.deadlines.next_sweep().min(self.outgoing.deadline(now)).min(released);
         let armed = self.admission.deadline().unwrap_or(Tick::NEVER);
         let armed = armed.min(self.resumes.deadline(now)).min(self.unsaved.deadline(now));
+        let crowded = self.crowded_until.unwrap_or(Tick::NEVER).min(self.overload.deadline());
         Turn {
             served,
-            deadline: if busy { now } else { swept.min(armed) },
+            deadline: if busy { now } else { swept.min(armed).min(crowded) },
             fanning_out: self.fan_out.is_active(),
             drained: self.outgoing.is_drained(),
         }

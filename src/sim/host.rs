@@ -286,6 +286,7 @@ pub(crate) fn host(
         proxy_from: vec![AllowList::none()],
         connections_max,
         per_source_max: 64,
+        unauthenticated_max: connections_max,
     };
     let settings = ShardSettings {
         index,

@@ -237,7 +237,8 @@ const LOG: &[Key] = &[
 ];
 
 const LIMITS: &[Key] = &[
-    example("connections", "20000", "miners in all (default: as open files allow, at most this)"),
-    example("per_source", "20000", "miners per source address and shard (default: connections)"),
+    example("connections", "50000", "miners in all (default: as open files allow, at most this)"),
+    example("unauthenticated", "25000", "of these, not authorized yet (default: half of them)"),
+    example("per_source", "25000", "of those, of one address and shard (default: all of those)"),
     key("fingerprints", "4096", "shares remembered per miner, against duplicates"),
 ];

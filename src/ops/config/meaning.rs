@@ -268,12 +268,21 @@ fn log(reader: &mut Reader<'_, '_>) -> Log {
 
 fn limits(reader: &mut Reader<'_, '_>) -> Limits {
     let connections = reader.whole("connections", 1..=CONNECTIONS_MAX).map(|n| n as usize);
+    let unauthenticated = reader.whole("unauthenticated", 1..=CONNECTIONS_MAX).map(|n| n as usize);
     let per_source = reader.whole("per_source", 1..=CONNECTIONS_MAX).map(|n| n as usize);
     let all = connections.unwrap_or(CONNECTIONS_DEFAULT);
-    if let Some(per_source) = per_source.filter(|per_source| *per_source > all) {
-        let what = format!("per_source {per_source} is above connections {all}");
-        reader.fault("per_source", what, "lower per_source or raise connections");
+    if let Some(unauthenticated) = unauthenticated.filter(|limit| *limit > all) {
+        let what = format!("unauthenticated {unauthenticated} is above connections {all}");
+        reader.fault("unauthenticated", what, "lower unauthenticated or raise connections");
+    }
+    let (outer, limit) = match unauthenticated {
+        Some(limit) => ("unauthenticated", limit.min(all)),
+        None => ("connections", all),
+    };
+    if let Some(per_source) = per_source.filter(|per_source| *per_source > limit) {
+        let what = format!("per_source {per_source} is above {outer} {limit}");
+        reader.fault("per_source", what, format!("lower per_source or raise {outer}"));
     }
     let fingerprints = reader.whole("fingerprints", FINGERPRINTS).unwrap_or(4_096) as usize;
-    Limits { connections, per_source, fingerprints }
+    Limits { connections, unauthenticated, per_source, fingerprints }
 }

@@ -147,14 +147,18 @@ pub enum Format {
 pub struct Limits {
     /// Miners in all; none: what the limit of open files allows, at most `CONNECTIONS_DEFAULT`.
     pub connections: Option<usize>,
-    /// Miners from one source address; none: no limit of its own.
+    /// Of these, connections that are not authorized yet; none: half of them, so that strangers
+    /// never take the places of the miners that are here.
+    pub unauthenticated: Option<usize>,
+    /// Of those, connections from one source address; none: no limit of its own.
     pub per_source: Option<usize>,
     /// Shares remembered per miner, against duplicates.
     pub fingerprints: usize,
 }
 
-/// What one process was sized and measured for.
-pub const CONNECTIONS_DEFAULT: usize = 20_000;
+/// Two and a half times the farm that one process was sized and measured for: the memory of their
+/// slots is only taken when they are there.
+pub const CONNECTIONS_DEFAULT: usize = 50_000;
 
 /// Open files beside the miners: rings, lanes, listeners, pages, logs, and some to spare.
 pub const FILES_BESIDE_CONNECTIONS: usize = 1_000;

@@ -335,6 +335,16 @@ fn impossible_limits_are_refused() {
             "[limits]\nconnections = 10\nper_source = 11",
             "3:14: per_source 11 is above connections 10; lower per_source or raise connections",
         ),
+        (
+            "[limits]\nconnections = 10\nunauthenticated = 11",
+            "3:19: unauthenticated 11 is above connections 10; lower unauthenticated or raise \
+             connections",
+        ),
+        (
+            "[limits]\nunauthenticated = 10\nper_source = 11",
+            "3:14: per_source 11 is above unauthenticated 10; lower per_source or raise \
+             unauthenticated",
+        ),
         ("[limits]\nfingerprints = 1", "2:16: fingerprints cannot be 1; use 64 to 1048576"),
         ("[listen]\nextranonce2_size = 1", "2:20: extranonce2_size cannot be 1; use 2 to 16"),
         (

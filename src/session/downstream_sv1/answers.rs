@@ -9,14 +9,17 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
-use wire::sv1::{ConfigureReply, ErrorCode, Id, IdOwned, ParseError, Reason, write};
+use wire::sv1::{
+    ConfigureReply, ErrorCode, ID_BYTES_INLINE, Id, IdOwned, ParseError, Reason, write,
+};
 
 /// Requests that may wait for their answers: room for all that an honest miner pipelines, also
 /// after a stall of its line. At 56 bytes each they take 56 KiB of a connection whose peer does not
 /// read, within the 64 KiB that one may cost; who asks for more is cut off.
 pub const REPLIES_QUEUED_MAX: usize = 1_024;
 
-/// What the answers of one connection may take, in bytes.
+/// What the answers of one connection may take, in bytes: the places of the queue, and what long
+/// ids and names of extensions hold beside it. Fewer answers may wait where they are long.
 const QUEUE_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(REPLIES_QUEUED_MAX * size_of::<(IdOwned, Answer)>() <= QUEUE_BYTES_MAX);
@@ -57,6 +60,8 @@ pub(super) struct Answers {
     settled: usize,
     /// Entries that are no answers to submits; ≤ `queue.len()`.
     others: usize,
+    /// What the entries hold on the heap.
+    heap_bytes: usize,
 }
 
 impl Answers {
@@ -77,7 +82,17 @@ impl Answers {
         if self.queue.len() == self.queue.capacity() {
             self.queue.reserve_exact(self.queue.len().max(1));
         }
-        self.queue.push_back((id.to_owned(), answer));
+        let id = id.to_owned();
+        self.heap_bytes += heap_bytes(&id, &answer);
+        self.queue.push_back((id, answer));
+    }
+
+    /// Whether no further answer may wait: the peer asks without reading.
+    pub(super) fn is_full(&self) -> bool {
+        let (len, room) = (self.queue.len(), self.queue.capacity());
+        let places = if len == room { 2 * room } else { room };
+        let bytes = places * size_of::<(IdOwned, Answer)>() + self.heap_bytes;
+        len >= REPLIES_QUEUED_MAX || bytes > QUEUE_BYTES_MAX
     }
 
     pub(super) fn len(&self) -> usize {
@@ -140,6 +155,7 @@ impl Answers {
             && let Some((id, answer)) = self.queue.pop_front()
         {
             self.settled = self.settled.saturating_sub(1);
+            self.heap_bytes -= heap_bytes(&id, &answer);
             write_answer(out.vec(), id.as_id(), &answer, granted, shared);
         }
         if self.queue.is_empty() {
@@ -156,8 +172,23 @@ impl Answers {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.queue.capacity() * size_of::<(IdOwned, Answer)>()
+        self.queue.capacity() * size_of::<(IdOwned, Answer)>() + self.heap_bytes
     }
+}
+
+/// What an entry holds beside its place in the queue. No answer that takes the place of an open one
+/// holds anything.
+fn heap_bytes(id: &IdOwned, answer: &Answer) -> usize {
+    let id = Some(id.as_id().as_bytes().len()).filter(|length| *length > ID_BYTES_INLINE);
+    let names = match answer {
+        Answer::Configured(configured) => {
+            let names = configured.unknown.iter();
+            let names: usize = names.map(|name| size_of::<Cow<'_, str>>() + name.len()).sum();
+            size_of::<Configured>() + names
+        }
+        _ => 0,
+    };
+    id.unwrap_or(0) + names
 }
 
 fn write_answer(

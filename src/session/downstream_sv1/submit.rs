@@ -7,7 +7,7 @@
 //! credited. Duplicates are looked for twice, because two alike can be in one batch.
 
 use super::announcements::Epoch;
-use super::answers::{Answer, REPLIES_QUEUED_MAX};
+use super::answers::Answer;
 use super::{DownstreamSv1, Notice, Subscription};
 use crate::contract::{
     Close, FoundShare, LimitReached, ShareEvent, ShareOutcome, ShareToCheck, Tick, Ticket, Verdict,
@@ -23,7 +23,7 @@ use wire::sv1::{ErrorCode, Id, Reason, Submit};
 
 impl DownstreamSv1 {
     pub(super) fn submit(&mut self, shared: &Shared, id: Id<'_>, submit: &Submit<'_>) {
-        if self.answers.len() >= REPLIES_QUEUED_MAX {
+        if self.answers.is_full() {
             return self.close_now(Close::Limit(LimitReached::RepliesQueued));
         }
         match self.examine(shared, submit) {
@@ -44,7 +44,7 @@ impl DownstreamSv1 {
 
     /// A submit whose fields have the wrong types or are missing.
     pub(super) fn bad_submit(&mut self, id: Id<'_>, reason: Reason) {
-        if self.answers.len() >= REPLIES_QUEUED_MAX {
+        if self.answers.is_full() {
             return self.close_now(Close::Limit(LimitReached::RepliesQueued));
         }
         if self.subscription == Subscription::None {

@@ -252,8 +252,13 @@ impl World {
         };
         let (allow, proxies) = (vec![allow], AllowList::parse([PROXIES]).expect("a block"));
         let proxy_from = vec![proxies];
-        let admission =
-            AdmissionSettings { allow, proxy_from, connections_max: slots, per_source_max };
+        let admission = AdmissionSettings {
+            allow,
+            proxy_from,
+            connections_max: slots,
+            per_source_max,
+            unauthenticated_max: slots,
+        };
         let buffers_reserved = slots;
         let settings =
             ShardSettings { index, incarnation: 1, seed: 7, session, admission, buffers_reserved };

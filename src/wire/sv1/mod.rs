@@ -17,7 +17,7 @@ mod scan;
 pub mod server;
 pub mod write;
 
-pub use id::{ID_BYTES_MAX, Id, IdOwned};
+pub use id::{ID_BYTES_INLINE, ID_BYTES_MAX, Id, IdOwned};
 pub use line::{LINE_BYTES_MAX, LineTooLong, Lines, Splitter};
 pub use message::{
     Configure, Message, MinimumDifficulty, Reason, Reply, Request, Submit, Subscribe,

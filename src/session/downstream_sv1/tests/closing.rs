@@ -178,6 +178,30 @@ fn a_reader_that_stops_is_cut_at_the_limit() {
 }
 
 #[test]
+fn long_answers_that_nobody_reads_take_no_more_than_many_short_ones() {
+    let names: Vec<_> = (0..8).map(|number| format!("{number}").repeat(64)).collect();
+    let fat = format!(r#"{{"id":1,"method":"mining.configure","params":[{names:?},{{}}]}}"#);
+    let long_id = format!(r#"{{"id":"{}","method":"mining.ping","params":[]}}"#, "i".repeat(126));
+    for line in [fat, long_id] {
+        let mut pair = Pair::mining(easy());
+        pair.sending = true;
+        let mut most = 0;
+        while pair.closed.is_none() {
+            most = most.max(pair.machine.memory_bytes());
+            pair.say(&line);
+        }
+        assert_eq!(pair.closed, Some(Close::Limit(LimitReached::RepliesQueued)));
+        assert!((16 << 10..68 << 10).contains(&most), "{most} bytes");
+        // Whoever reads may ask for as many as it likes.
+        let mut pair = Pair::mining(easy());
+        for _ in 0..3_000 {
+            pair.say(&line);
+            assert_eq!(pair.all_lines().len(), 1);
+        }
+    }
+}
+
+#[test]
 fn queued_answers_leave_when_the_send_is_done() {
     let mut pair = Pair::mining(easy());
     pair.sending = true;
