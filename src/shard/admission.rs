@@ -331,8 +331,8 @@ impl<S> Admission<S> {
     /// Whether whoever waits has to wait for room: there will be some when those have left who
     /// are leaving, or who may be asked to.
     fn is_crowded(&self, used: usize) -> bool {
-        let is_full =
-            used >= self.settings.connections_max || self.total.held() >= self.settings.connections_max;
+        let is_full = used >= self.settings.connections_max
+            || self.total.held() >= self.settings.connections_max;
         let will_have_room = self.unauthenticated > 0 || used > self.open;
         self.unauthenticated >= self.settings.unauthenticated_max || is_full && will_have_room
     }

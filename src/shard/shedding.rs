@@ -166,3 +166,20 @@ impl<R: Ring> Shard<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use session::DownstreamSv1;
+
+    use super::*;
+
+    /// What `slot::Slots`, `deadlines` and the lists of slots in the shard hold for each beside it.
+    const LISTS_BYTES: usize = 6 * size_of::<ConnId>();
+
+    #[test]
+    fn a_stranger_costs_two_kib_at_the_most() {
+        let fixed = size_of::<Slot>() + size_of::<DownstreamSv1>() + LISTS_BYTES;
+        println!("{fixed} bytes, and at most {} on the heap", 2 * EARLY_BYTES_EACH);
+        assert!(fixed + 2 * EARLY_BYTES_EACH <= 2_048, "{fixed} bytes");
+    }
+}

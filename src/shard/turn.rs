@@ -217,9 +217,8 @@ impl<R: Ring> Shard<R> {
     fn heard<G: Guard>(&mut self, slot: u32, hands: &mut Hands<'_, R, G>) {
         self.listen(slot, hands);
         let place = self.slots.at(slot);
-        let stalled = place
-            .sending
-            .is_some_and(|sending| hands.now.since(sending.progress) >= UNREAD_US_MAX);
+        let stalled =
+            place.sending.is_some_and(|sending| hands.now.since(sending.progress) >= UNREAD_US_MAX);
         let queued = || place.session.as_ref().map_or(0, |session| session.replies_queued());
         if stalled && queued() > REPLIES_UNREAD_MAX {
             return self.lose(slot, CloseReason::SlowReader, hands);

@@ -142,7 +142,7 @@ fn the_limit_per_source_is_that_of_the_named_source() {
     let mut come = |world: &mut World, client: &str| {
         number += 1;
         let conn = connect_proxied(world, number);
-        world.ring.deliver(conn, &[&header(client)[..], HANDSHAKE].concat());
+        world.ring.deliver(conn, &header(client));
         world.settle();
         conn
     };
@@ -159,8 +159,17 @@ fn the_limit_per_source_is_that_of_the_named_source() {
     let cause = shard::ReceiveEnd::Eof;
     world.ring.completions.push_back(shard::Completion::ReceiveEnded { conn: first, cause });
     world.settle();
-    come(&mut world, "203.0.113.7");
+    let next = come(&mut world, "203.0.113.7");
     assert_eq!(world.shard.connections().count(), 5, "who left has made room");
+    // Whoever is authorized counts no more: a farm may stand behind one address.
+    world.ring.deliver(next, HANDSHAKE);
+    world.settle();
+    for count in 6..10 {
+        let miner = come(&mut world, "203.0.113.7");
+        world.ring.deliver(miner, HANDSHAKE);
+        world.settle();
+        assert_eq!(world.shard.connections().count(), count);
+    }
     assert_eq!(closed(&world, CloseReason::PerSource), 1);
 }
 

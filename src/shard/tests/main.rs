@@ -3,5 +3,6 @@
 mod allocations;
 mod behaviour;
 mod doors;
+mod limits;
 mod resuming;
 mod world;

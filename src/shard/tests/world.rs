@@ -243,13 +243,6 @@ impl World {
         allow: AllowList,
         per_source_max: usize,
     ) -> World {
-        let kernel = Kernel::detect();
-        let counters = Arc::new(Counters::default());
-        let session = Settings {
-            extranonce2_size: EXTRANONCE2_SIZE,
-            start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
-            ..Settings::default()
-        };
         let (allow, proxies) = (vec![allow], AllowList::parse([PROXIES]).expect("a block"));
         let proxy_from = vec![proxies];
         let admission = AdmissionSettings {
@@ -258,6 +251,32 @@ impl World {
             connections_max: slots,
             per_source_max,
             unauthenticated_max: slots,
+        };
+        World::admitting(index, slots, admission)
+    }
+
+    /// A world with these limits.
+    pub(crate) fn limited(connections_max: usize, unauthenticated_max: usize) -> World {
+        let allow = vec![AllowList::private()];
+        let proxy_from = vec![AllowList::none()];
+        let per_source_max = usize::MAX;
+        let limits = AdmissionSettings {
+            allow,
+            proxy_from,
+            connections_max,
+            per_source_max,
+            unauthenticated_max,
+        };
+        World::admitting(0, 2 * connections_max, limits)
+    }
+
+    fn admitting(index: u16, slots: usize, admission: AdmissionSettings) -> World {
+        let kernel = Kernel::detect();
+        let counters = Arc::new(Counters::default());
+        let session = Settings {
+            extranonce2_size: EXTRANONCE2_SIZE,
+            start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
+            ..Settings::default()
         };
         let buffers_reserved = slots;
         let settings =
@@ -309,10 +328,15 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, number: u32) -> ConnId {
-        let [_, a, b, c] = number.to_be_bytes();
-        self.ring.connect(number, IpAddr::V4(Ipv4Addr::new(10, a, b, c)));
+        self.knock(number);
         self.settle();
         self.ring.adopted[&number]
+    }
+
+    /// A socket from 10.x.y.z is accepted, and the shard has not seen it yet.
+    pub(crate) fn knock(&mut self, number: u32) {
+        let [_, a, b, c] = number.to_be_bytes();
+        self.ring.connect(number, IpAddr::V4(Ipv4Addr::new(10, a, b, c)));
     }
 
     /// Lets time pass in steps of a quarter of a second.
