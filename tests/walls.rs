@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("session", &["pow", "wire"]),
     ("farm", &["pow", "wire", "session"]),
     ("shard", &["pow", "wire", "session", "farm"]),
-    ("uring", &["shard", "io-uring", "rustix"]),
+    ("uring", &["shard", "io-uring", "libc", "rustix"]),
     (
         "engine",
         &[

@@ -85,6 +85,10 @@ impl Ring for MemoryRing {
         self.completions.push_back(Completion::Sent { conn, chunk, result: Ok(length) });
     }
 
+    fn unacknowledged_us(&mut self, _: ConnId) -> u64 {
+        0
+    }
+
     fn close(&mut self, conn: ConnId) {
         panic!("connection {} was closed", conn.slot);
     }

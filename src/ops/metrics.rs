@@ -244,7 +244,14 @@ fn loops(out: &mut Out<'_, '_>, shards: &[ShardView], now: Tick) -> fmt::Result 
     let durations = labels.iter().zip(shards).map(|(labels, shard)| {
         (&labels[..], Merged::of([&shard.counters.turn_duration].into_iter()))
     });
-    out.histogram("shard_loop_seconds", "Duration of turns.", durations)
+    out.histogram("shard_loop_seconds", "Duration of turns.", durations)?;
+    let levels = shards.iter().map(|shard| shard.counters.overload_level.value() as i64);
+    let level = levels.max().unwrap_or(0);
+    out.gauge(
+        "overload_level",
+        "Of the most overloaded shard, 0 to 3; from 1 on it takes no new connections.",
+        [(&[][..], level)],
+    )
 }
 
 fn lanes(out: &mut Out<'_, '_>, view: &dyn View, counters: &[&Counters]) -> fmt::Result {
@@ -279,7 +286,7 @@ fn coordinator(out: &mut Out<'_, '_>, view: &dyn View, status: &Status) -> fmt::
     let age = coordinator_age_micros(view) as f64 / 1e6;
     out.gauge(
         "coordinator_heartbeat_age_seconds",
-        "Since the coordinator took its newest turn; above 3 it hangs.",
+        "Since the coordinator took its newest turn; above 2 it hangs.",
         [(&[][..], age)],
     )?;
     let up = i64::from(work(view, status) == Work::Current);

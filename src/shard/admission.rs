@@ -1,5 +1,5 @@
-//! Who may connect, and how many: the allow list of a listener, the limits in all, of those that are
-//! not authorized yet and per source of those, and the queue in which accepted sockets wait for
+//! Who may connect, and how many: the allow list of a listener, the limits in all, of those that
+//! are not authorized yet and per source of those, and the queue in which accepted sockets wait for
 //! their turn's budget. It decides and counts; sockets are adopted and refused by `turn`, and who
 //! makes room for others is `shedding`'s.
 
@@ -29,8 +29,9 @@ pub const ACCEPT_PAUSE_US_MIN: u64 = 10_000;
 /// The longest such pause: long enough to cost nothing, short enough for a farm that returns.
 pub const ACCEPT_PAUSE_US_MAX: u64 = 1_000_000;
 
-/// Accepted sockets that may wait, when every place is taken, for those who are not authorized to
-/// make room: one turn's worth of descriptors, from those that are kept free beside the miners'.
+/// Accepted sockets that may wait, when every place is taken, for those who are not authorized or
+/// half-open to make room: one turn's worth of descriptors, from those that are kept free beside
+/// the miners'.
 pub const WAITING_FOR_ROOM_MAX: usize = ADOPTIONS_PER_TURN;
 
 const _: () = assert!(ADOPTIONS_PER_TURN < SOCKETS_WAITING_MAX);
@@ -262,6 +263,9 @@ pub(crate) struct Admission<S> {
     draining: bool,
     /// The shard is overloaded: whoever waits goes on waiting, here and in the kernel's backlog.
     holding: bool,
+    /// Places may be found that half-open connections hold: until then nobody is refused for lack
+    /// of one.
+    searching: bool,
     /// There is no work: listeners go on, so that nobody waits for us in the kernel's backlog, and
     /// every socket is closed at once.
     without_work: bool,
@@ -281,6 +285,7 @@ impl<S> Admission<S> {
             pause_us: ACCEPT_PAUSE_US_MIN,
             draining: false,
             holding: false,
+            searching: false,
             without_work: false,
         }
     }
@@ -302,10 +307,9 @@ impl<S> Admission<S> {
             return Err((offered.socket, RefusalReason::NotAllowed));
         }
         // An accept takes the whole backlog before it can be told to pause, and a socket that was
-        // taken is a miner: only the limit of connections refuses it, and only when nobody who is
-        // not authorized could make room.
-        let room = if self.unauthenticated > 0 { WAITING_FOR_ROOM_MAX } else { 0 };
-        let limit = self.settings.connections_max.saturating_add(room);
+        // taken is a miner: only the limit of connections refuses it. Some wait even then, because
+        // strangers or half-open connections may make room.
+        let limit = self.settings.connections_max.saturating_add(WAITING_FOR_ROOM_MAX);
         if self.waiting.len() + self.open >= limit {
             return Err((offered.socket, RefusalReason::Connections));
         }
@@ -333,8 +337,21 @@ impl<S> Admission<S> {
     fn is_crowded(&self, used: usize) -> bool {
         let is_full = used >= self.settings.connections_max
             || self.total.held() >= self.settings.connections_max;
-        let will_have_room = self.unauthenticated > 0 || used > self.open;
+        let will_have_room = self.unauthenticated > 0 || used > self.open || self.searching;
         self.unauthenticated >= self.settings.unauthenticated_max || is_full && will_have_room
+    }
+
+    /// How many places in all are missing for those who wait, as far as one turn seats them, beside
+    /// those that are being left.
+    pub(crate) fn lacking_in_all(&self) -> usize {
+        let wanted = self.waiting.len().min(ADOPTIONS_PER_TURN);
+        let taken = self.total.held() + wanted;
+        taken.saturating_sub(self.settings.connections_max).min(wanted)
+    }
+
+    /// Whether places are looked for that half-open connections hold.
+    pub(crate) fn search(&mut self, searching: bool) {
+        self.searching = searching;
     }
 
     /// How many of the connections that are not authorized would have to leave for those who wait,
@@ -343,11 +360,10 @@ impl<S> Admission<S> {
         if self.is_open().is_err() {
             return 0;
         }
-        let settings = &self.settings;
         let wanted = self.waiting.len().min(ADOPTIONS_PER_TURN);
-        let in_all = (self.total.held() + wanted).saturating_sub(settings.connections_max);
         let beginning = self.unauthenticated + wanted;
-        in_all.max(beginning.saturating_sub(settings.unauthenticated_max)).min(wanted)
+        let strangers = beginning.saturating_sub(self.settings.unauthenticated_max).min(wanted);
+        strangers.max(self.lacking_in_all())
     }
 
     fn count_in(
@@ -669,9 +685,13 @@ mod tests {
         for source in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
             door.authenticated(at(source));
         }
-        assert_eq!(offer(&mut door, 6, "10.0.0.2"), Err(RefusalReason::Connections));
-        door.left(Standing::Authenticated);
+        offer(&mut door, 6, "10.0.0.2").unwrap();
+        assert_eq!(door.next(3).unwrap().1, Err(RefusalReason::Connections), "all are miners");
         offer(&mut door, 7, "10.0.0.2").unwrap();
+        door.search(true);
+        assert!(door.next(3).is_none(), "some of them may be half-open");
+        door.search(false);
+        door.left(Standing::Authenticated);
         assert!(door.next(3).is_none(), "the place of who left is not free yet");
         assert_eq!(door.next(2).unwrap().1, Ok(Beginning::Plain));
         door.drain();
@@ -703,8 +723,11 @@ mod tests {
         for socket in 0..backlog {
             offer(&mut door, socket, "10.0.0.1").unwrap();
         }
-        let next = offer(&mut door, backlog, "10.0.0.1");
-        assert_eq!(next, Err(RefusalReason::Connections), "nobody is here to make room");
+        let few = backlog + WAITING_FOR_ROOM_MAX as u32;
+        for socket in backlog..few {
+            offer(&mut door, socket, "10.0.0.1").unwrap();
+        }
+        assert_eq!(offer(&mut door, few, "10.0.0.1"), Err(RefusalReason::Connections));
         for open in 0..backlog as usize {
             assert_eq!(door.next(open).unwrap().1, Ok(Beginning::Plain));
         }

@@ -147,6 +147,9 @@ pub enum CloseReason {
     Handshake,
     /// It was the oldest that was not authorized, and made room for others at a limit.
     Crowded,
+    /// Every place was taken, and it acknowledged nothing any more: half-open, as a power cut
+    /// leaves it.
+    Unresponsive,
     /// It was not authorized or idle, and the shard was overloaded.
     Overload,
     /// Nothing of the pending send went out within its limit.
@@ -165,7 +168,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 21] = [
+    pub const ALL: [CloseReason; 22] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::Http,
@@ -180,6 +183,7 @@ impl CloseReason {
         CloseReason::PerSource,
         CloseReason::Handshake,
         CloseReason::Crowded,
+        CloseReason::Unresponsive,
         CloseReason::Overload,
         CloseReason::SlowReader,
         CloseReason::NoPrefix,
@@ -206,6 +210,7 @@ impl CloseReason {
             CloseReason::PerSource => "per_source",
             CloseReason::Handshake => "handshake",
             CloseReason::Crowded => "crowded",
+            CloseReason::Unresponsive => "unresponsive",
             CloseReason::Overload => "overload",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::NoPrefix => "no_prefix",
@@ -225,6 +230,7 @@ impl CloseReason {
             CloseReason::NotStratum | CloseReason::Malformed => "peer",
             CloseReason::NotSubscribed | CloseReason::Handshake => "peer",
             CloseReason::SlowReader | CloseReason::Resumed => "peer",
+            CloseReason::Unresponsive => "peer",
             CloseReason::Limit | CloseReason::PerSource | CloseReason::NoPrefix => "limit",
             CloseReason::Crowded | CloseReason::Overload => "limit",
             CloseReason::Panicked => "us",

@@ -1,7 +1,7 @@
-//! How overloaded a shard is, told by how long it has been behind: since when each of its turns has
-//! left something in the ring. Whatever waits there waits at most that long, so this is the delay of
-//! a share, measured without looking at one. (Queueing delay that does not fall is what CoDel,
-//! RFC 8289, acts on too; a queue's length alone says nothing about time.)
+//! How overloaded a shard is, told by how long it has been behind: since when each of its turns
+//! has left something in the ring. Whatever waits there waits at most that long, so this is the
+//! delay of a share, measured without looking at one. (Queueing delay that does not fall is what
+//! CoDel, RFC 8289, acts on too; a queue's length alone says nothing about time.)
 //!
 //! A burst is no overload: it is served within some turns. What follows from a level is done by
 //! `admission` (1: nobody is seated, listeners stop) and `shedding` (2: the oldest that are not
@@ -11,9 +11,9 @@ use session::Tick;
 
 /// Behind for so long, the shard is at the level of the index plus one, in µs.
 ///
-/// 100 ms: ten times what a share may take, and still nothing that a miner notices. 500 ms: stopping
-/// to accept has not helped, so those that are here cause it. 2 s: nor did those that are not
-/// authorized, and miners begin to send their shares elsewhere after some seconds.
+/// 100 ms: ten times what a share may take, and still nothing that a miner notices. 500 ms: to
+/// accept nobody has not helped, so those that are here cause it. 2 s: nor did shedding those that
+/// are not authorized, and miners begin to send their shares elsewhere after some seconds.
 const RAISED_AT_US: [u64; LEVEL_MAX as usize] = [100_000, 500_000, 2_000_000];
 
 /// The highest level.

@@ -157,6 +157,11 @@ pub trait Ring {
     /// Sends a chunk's bytes, beginning at offset `from`.
     fn send(&mut self, conn: ConnId, chunk: Chunk, from: usize);
 
+    /// For how long the peer has acknowledged nothing, in µs, while it owes it and was asked for it
+    /// again and again; zero for any other. Asked only when every place is taken: it may cost a
+    /// system call.
+    fn unacknowledged_us(&mut self, conn: ConnId) -> u64;
+
     /// Cancels what is in flight on a connection, closes it, and reports [`Completion::Closed`]
     /// after the last completion that names it.
     fn close(&mut self, conn: ConnId);

@@ -35,7 +35,7 @@ use crate::report::Outgoing;
 use crate::resume::{RESUMES_WAITING_MAX, Resumes};
 use crate::ring::{Chunk, ConnId, ListenerIndex, Ring};
 use crate::send::{BUFFERS_POOLED_MAX, Buffers, FLUSH_US_MAX, SEND_STALL_US_MAX};
-use crate::shedding::{EARLY_BYTES_EACH, Newcomers};
+use crate::shedding::{EARLY_BYTES_EACH, Newcomers, Search};
 use crate::slot::{Answers, Phase, Sending, Slot, Slots};
 use crate::unsaved::Unsaved;
 
@@ -72,6 +72,7 @@ pub struct Shard<R: Ring> {
     pub(crate) slots: Slots,
     /// Who is not authorized yet.
     pub(crate) newcomers: Newcomers,
+    pub(crate) search: Search,
     pub(crate) overload: Overload,
     /// When to look again for room for those that wait, if there was none in this turn.
     pub(crate) crowded_until: Option<Tick>,
@@ -130,6 +131,7 @@ impl<R: Ring> Shard<R> {
             admission: Admission::new(settings.admission.clone()),
             slots: Slots::new(settings.admission.connections_max),
             newcomers: Newcomers::default(),
+            search: Search::default(),
             overload: Overload::default(),
             crowded_until: None,
             deadlines: Deadlines::new(Tick(0)),
@@ -805,8 +807,8 @@ pub struct Level {
 /// Whether a miner whose connection ended so may have its session back. Who went over a limit or
 /// broke the protocol begins anew, and a session that panicked is not to be trusted.
 fn may_return(reason: CloseReason) -> bool {
-    use CloseReason::{NoWork, PeerClosed, PeerReset, Resumed, SlowReader};
-    matches!(reason, NoWork | PeerClosed | PeerReset | Resumed | SlowReader)
+    use CloseReason::{NoWork, PeerClosed, PeerReset, Resumed, SlowReader, Unresponsive};
+    matches!(reason, NoWork | PeerClosed | PeerReset | Resumed | SlowReader | Unresponsive)
 }
 
 /// The counted reason of a session's own close.

@@ -1,6 +1,6 @@
-//! Who leaves when there is too much: at a limit the oldest connections that are not authorized make
-//! room for those that wait; an overloaded shard sheds these first, and then those that do not hash.
-//! Whoever hashes is never asked to leave.
+//! Who leaves when there is too much: at a limit those make room for others whose peer acknowledges
+//! nothing any more, then the oldest that are not authorized; an overloaded shard sheds these
+//! first, and then those that do not hash. Whoever hashes is never asked to leave.
 
 use alloc::collections::VecDeque;
 
@@ -23,6 +23,18 @@ pub const HANDSHAKE_GRACE_US: u64 = 2_000_000;
 /// unless the shard is at its last means.
 pub const IDLE_US: u64 = 300_000_000;
 
+/// Who has acknowledged nothing for so long, although it owes it, is gone: a machine that lost its
+/// power, whose connection the keep-alive ends some half a minute later. The farm that returns
+/// meanwhile needs its place.
+pub const UNRESPONSIVE_US: u64 = 10_000_000;
+
+/// How often a full shard looks for such connections, at the most: one look at all of 50,000 takes
+/// some 30 ms.
+const SEARCH_EVERY_US: u64 = 1_000_000;
+
+/// Connections that one turn looks at for that: half a millisecond of system calls.
+const SEARCHED_PER_TURN: u32 = 1_024;
+
 /// Connections that one turn sheds: as many as it seats, so that shedding costs what seating does.
 pub(crate) const SHED_PER_TURN: usize = ADOPTIONS_PER_TURN;
 
@@ -42,6 +54,15 @@ pub(crate) struct Newcomers {
     bytes: usize,
     /// The first slot that was not looked at for idle miners.
     cursor: u32,
+}
+
+/// A look at all connections of a full shard for those that are half-open.
+#[derive(Default)]
+pub(crate) struct Search {
+    /// The first slot that was not looked at; `None` between two searches.
+    cursor: Option<u32>,
+    /// No earlier may the next one begin.
+    next: Tick,
 }
 
 impl Newcomers {
@@ -99,6 +120,7 @@ fn is_idle(place: &Slot, now: Tick) -> bool {
 impl<R: Ring> Shard<R> {
     /// Asks as many of the oldest that are not authorized to leave as those who wait need room.
     pub(crate) fn make_room<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        self.find_half_open(hands);
         for _ in 0..self.admission.lacking() {
             let Some((slot, since)) = self.newcomers.oldest(&mut self.slots) else {
                 return;
@@ -108,6 +130,33 @@ impl<R: Ring> Shard<R> {
             }
             self.lose(slot, CloseReason::Crowded, hands);
         }
+    }
+
+    /// While places are missing: looks at some connections, and closes those that are half-open.
+    fn find_half_open<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+        let is_due = self.search.next <= hands.now;
+        if self.search.cursor.is_none() && (!is_due || self.admission.lacking_in_all() == 0) {
+            return;
+        }
+        let from = self.search.cursor.unwrap_or(0);
+        let mut closed = 0;
+        let mut to = from;
+        while to < self.slots.len() && to - from < SEARCHED_PER_TURN && closed < SHED_PER_TURN {
+            let place = self.slots.at(to);
+            if place.session.is_some() && place.state == MinerState::Mining {
+                let silence_us = hands.ring.unacknowledged_us(self.slots.conn(to));
+                if silence_us >= UNRESPONSIVE_US {
+                    self.lose(to, CloseReason::Unresponsive, hands);
+                    closed += 1;
+                }
+            }
+            to += 1;
+        }
+        self.search.cursor = (to < self.slots.len()).then_some(to);
+        if self.search.cursor.is_none() {
+            self.search.next = hands.now.plus_micros(SEARCH_EVERY_US);
+        }
+        self.admission.search(self.search.cursor.is_some());
     }
 
     /// Takes note of how this turn has kept up with the ring, and does what the level asks for.

@@ -553,6 +553,11 @@ impl Ring for SimRing {
         self.transmit(id, chunk, from);
     }
 
+    /// No miner here goes without a word: its link ends, or it takes what it is sent.
+    fn unacknowledged_us(&mut self, _: ConnId) -> u64 {
+        0
+    }
+
     fn close(&mut self, conn: ConnId) {
         let Some(id) = self.by_conn.get(&conn).copied() else {
             return self.violations.push("a close of no connection".to_owned());

@@ -16,7 +16,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use rustix::net::{SendFlags, SocketFlags};
 use shard::{AcceptEnd, Chunk, Completion, ConnId, ListenerIndex, ReceiveEnd};
 
 use crate::buffers::{BUFFER_GROUP, Buffer, Buffers};
+use crate::peer;
 use crate::probe::{self, POLL_IN, Pretend};
 use crate::slots::Slots;
 use crate::{Capabilities, UringError};
@@ -413,7 +413,7 @@ impl Ring {
             self.arm_accept(index);
         }
         let file = own(result);
-        let Some(peer) = peer_of(&file) else {
+        let Some(peer) = peer::address_of(&file) else {
             self.statistics.gone_at_accept += 1;
             return None;
         };
@@ -543,6 +543,11 @@ impl shard::Ring for Ring {
         self.push(send.user_data(tag(operation::SEND, conn)));
     }
 
+    fn unacknowledged_us(&mut self, conn: ConnId) -> u64 {
+        let slot = self.slots.open(conn);
+        slot.and_then(|slot| slot.file.as_ref()).map_or(0, peer::unacknowledged_us)
+    }
+
     fn close(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.open(conn) else { return };
         slot.closing = true;
@@ -573,12 +578,6 @@ fn own(descriptor: i32) -> OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: a successful accept's result is a new descriptor that nobody else knows.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
-}
-
-/// Who is at the other end, unless it has gone already.
-fn peer_of(file: &OwnedFd) -> Option<IpAddr> {
-    let address = rustix::net::getpeername(file).ok().flatten()?;
-    std::net::SocketAddr::try_from(address).ok().map(|address| address.ip())
 }
 
 /// A wait that ends by its deadline or by a signal, or that asks to drain completions first, is no

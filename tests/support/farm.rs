@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use crate::support::{Daemon, Home, get};
 
@@ -18,6 +18,10 @@ use crate::support::{Daemon, Home, get};
 const CHAIN: &str = "difficulty = 1e14\nblock_seconds = 0.5\nspacing = \"fixed\"\n\
     [difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
     [shards]\ncount = 1\n[log]\nformat = \"json\"\n";
+/// Everything that a miner says before it has work.
+pub(crate) const HANDSHAKE: &[u8] =
+    b"{\"id\": 1, \"method\": \"mining.subscribe\", \"params\": [\"test/1\"]}\n\
+    {\"id\": 2, \"method\": \"mining.authorize\", \"params\": [\"farm.rig\", \"x\"]}\n";
 /// What a test waits for comes sooner, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A well-behaved miner never waits longer for an answer, whatever others do.
@@ -74,6 +78,18 @@ impl Farm {
         let mut peer = self.connect();
         peer.begin_mining();
         peer
+    }
+
+    /// A connection that has work, or none if it was closed before.
+    pub(crate) fn try_miner(&self) -> Option<Peer> {
+        let mut peer = self.connect();
+        peer.send(HANDSHAKE);
+        loop {
+            let line: Value = serde_json::from_str(&peer.line()?).expect("JSON");
+            if line["method"] == "mining.notify" {
+                return Some(peer);
+            }
+        }
     }
 
     /// The sum of the samples of a metric whose line contains `label`.
@@ -138,6 +154,7 @@ impl Farm {
             self.metric("headframe_miners{", "state=\"setup\"") == 0
                 && self.metric("headframe_miners{", "state=\"mining\"") == 1
         });
+        self.until("calm", || self.metric("headframe_overload_level", "") == 0);
         assert_eq!(self.metric("headframe_panics_total", ""), 0);
         assert_eq!(self.closed("panicked"), 0);
         self.witness.stop();
@@ -257,6 +274,14 @@ impl Peer {
     pub(crate) fn close(self) {
         // The other side may have been first.
         let _ = self.stream().shutdown(Shutdown::Both);
+    }
+
+    /// Loses its power: nothing that is sent to it is acknowledged or answered from now on.
+    pub(crate) fn vanish(&self) {
+        /// BPF_RET with the constant 0: of every packet nothing is kept.
+        const RETURN_CONSTANT: u16 = 0x06;
+        let nothing = [SockFilter::new(RETURN_CONSTANT, 0, 0, 0)];
+        SockRef::from(self.stream()).attach_filter(&nothing).expect("a filter of one's own socket");
     }
 
     /// Ends with a reset, as a machine that loses its power and comes back.

@@ -3,7 +3,7 @@
 use farm::messages::MinerState;
 use shard::admission::{ADOPTIONS_PER_TURN, WAITING_FOR_ROOM_MAX};
 use shard::counters::{CloseReason, RefusalReason};
-use shard::shedding::{HANDSHAKE_GRACE_US, IDLE_US};
+use shard::shedding::{HANDSHAKE_GRACE_US, IDLE_US, UNRESPONSIVE_US};
 use shard::turn::{BYTES_PER_TURN, COMPLETIONS_PER_TURN};
 use shard::{Completion, ConnId};
 
@@ -103,6 +103,43 @@ fn strangers_share_their_own_limit_and_those_that_wait_are_served_in_their_order
     assert_eq!(closed(&world, CloseReason::Crowded), 10);
     assert_eq!(world.ring.adopted.len(), 110);
     assert_eq!(refused(&world, RefusalReason::Connections), 0);
+}
+
+#[test]
+fn half_open_connections_make_room_for_the_farm_that_returns() {
+    const MINERS: u32 = 200;
+    let mut world = World::limited(MINERS as usize, MINERS as usize);
+    world.new_tip();
+    let miners: Vec<ConnId> = (0..MINERS).map(|number| world.miner(number)).collect();
+    let gone = &miners[..150];
+    for (conn, silence_us) in gone.iter().zip([UNRESPONSIVE_US, 60 * SECOND].iter().cycle()) {
+        world.ring.gone_us.insert(*conn, *silence_us);
+    }
+    // These are only late.
+    world.ring.gone_us.insert(miners[160], UNRESPONSIVE_US - 1);
+    world.pass(SECOND);
+    assert_eq!(world.shard.connections().count(), 200, "nobody is asked while there is room");
+    for number in 200..350 {
+        world.knock(number);
+        if number % 50 == 0 {
+            world.settle();
+        }
+    }
+    world.pass(SECOND);
+    for number in 200..350 {
+        let conn = world.ring.adopted[&number];
+        world.ring.deliver(conn, HANDSHAKE);
+        world.settle();
+    }
+    assert_eq!(closed(&world, CloseReason::Unresponsive), 150);
+    assert_eq!(refused(&world, RefusalReason::Connections), 0);
+    assert!(miners[150..].iter().all(|miner| is_served(&world, *miner)));
+    assert_eq!(world.shard.connections().count(), 200);
+    // Now all answer, and the farm is full.
+    world.pass(2 * SECOND);
+    world.knock(350);
+    world.settle();
+    assert_eq!(refused(&world, RefusalReason::Connections), 1);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) struct MemoryRing {
     pub(crate) hold_sends: bool,
     pub(crate) held: VecDeque<(ConnId, Chunk, usize)>,
     pub(crate) lent: usize,
+    /// Peers that are gone without a word: for how long they have acknowledged nothing.
+    pub(crate) gone_us: BTreeMap<ConnId, u64>,
 }
 
 impl MemoryRing {
@@ -51,6 +53,7 @@ impl MemoryRing {
             hold_sends: false,
             held: VecDeque::with_capacity(slots),
             lent: 0,
+            gone_us: BTreeMap::new(),
         }
     }
 
@@ -132,6 +135,10 @@ impl Ring for MemoryRing {
         if !self.hold_sends {
             self.finish_send(usize::MAX);
         }
+    }
+
+    fn unacknowledged_us(&mut self, conn: ConnId) -> u64 {
+        self.gone_us.get(&conn).copied().unwrap_or(0)
     }
 
     fn close(&mut self, conn: ConnId) {
