@@ -341,10 +341,16 @@ impl<S> Admission<S> {
         self.unauthenticated >= self.settings.unauthenticated_max || is_full && will_have_room
     }
 
+    /// Who would be seated in one turn, if there were room.
+    fn wanted(&self) -> usize {
+        let seating = !self.holding && self.is_open().is_ok();
+        if seating { self.waiting.len().min(ADOPTIONS_PER_TURN) } else { 0 }
+    }
+
     /// How many places in all are missing for those who wait, as far as one turn seats them, beside
     /// those that are being left.
     pub(crate) fn lacking_in_all(&self) -> usize {
-        let wanted = self.waiting.len().min(ADOPTIONS_PER_TURN);
+        let wanted = self.wanted();
         let taken = self.total.held() + wanted;
         taken.saturating_sub(self.settings.connections_max).min(wanted)
     }
@@ -357,10 +363,7 @@ impl<S> Admission<S> {
     /// How many of the connections that are not authorized would have to leave for those who wait,
     /// as far as one turn seats them, beside those that are leaving.
     pub(crate) fn lacking(&self) -> usize {
-        if self.is_open().is_err() {
-            return 0;
-        }
-        let wanted = self.waiting.len().min(ADOPTIONS_PER_TURN);
+        let wanted = self.wanted();
         let beginning = self.unauthenticated + wanted;
         let strangers = beginning.saturating_sub(self.settings.unauthenticated_max).min(wanted);
         strangers.max(self.lacking_in_all())
@@ -848,6 +851,9 @@ mod tests {
         door.steer(Tick(0), |_, _| {});
         offer(&mut door, 0, "10.0.0.1").unwrap();
         door.hold(true);
+        door.settings.unauthenticated_max = 0;
+        assert_eq!(door.lacking(), 0, "nobody has to leave for somebody who is not seated");
+        door.settings.unauthenticated_max = 9;
         assert!(door.next(0).is_none());
         let mut acts = Vec::new();
         door.steer(Tick(0), |_, act| acts.push(act));
