@@ -239,6 +239,6 @@ const LOG: &[Key] = &[
 const LIMITS: &[Key] = &[
     example("connections", "50000", "miners in all (default: as open files allow, at most this)"),
     example("unauthenticated", "25000", "of these, not authorized yet (default: half of them)"),
-    example("per_source", "25000", "of those, of one address and shard (default: all of those)"),
+    example("per_source", "25000", "of those, per source address and shard (default: as many)"),
     key("fingerprints", "4096", "shares remembered per miner, against duplicates"),
 ];

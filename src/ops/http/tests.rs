@@ -221,7 +221,7 @@ fn a_hanging_coordinator_is_neither_live_nor_ready() {
     for page in ["/livez", "/readyz"] {
         let (code, body) = json(address, page);
         assert_eq!(code, 503);
-        assert_eq!(body["reasons"][0], "the coordinator took no turn for 3.0 s");
+        assert_eq!(body["reasons"][0], "the coordinator took no turn for 2.0 s");
     }
 }
 
