@@ -39,8 +39,8 @@ const MESSAGES_PER_LANE: usize = 256;
 pub(crate) enum Command {
     /// List all connections.
     ListMiners(Sender<Miners>),
-    /// List all workers.
-    ListWorkers(Sender<Vec<WorkerStatus>>),
+    /// List some workers from an account's number on, and say where to go on.
+    ListWorkers(usize, Sender<(Vec<WorkerStatus>, Option<usize>)>),
     /// Drain every shard.
     Drain,
     /// End the pump.
@@ -190,7 +190,11 @@ impl Desk {
                     self.tell(Input::ListMiners { query: self.queries });
                 }
                 // An asker that has gone away wants no answer.
-                Command::ListWorkers(asker) => drop(asker.send(self.coordinator.workers())),
+                Command::ListWorkers(from, asker) => {
+                    drop(asker.send(self.coordinator.workers(from)));
+                    // A page a turn: blocks and templates come in between.
+                    return taken;
+                }
                 Command::Drain => self.tell(Input::Drain),
                 Command::Stop => self.stopped = true,
             }

@@ -258,9 +258,16 @@ impl Engine {
     /// # Errors
     /// When the coordinator did not answer within `limit`.
     pub fn list_workers(&self, limit: Duration) -> Result<Vec<WorkerStatus>, ListError> {
-        let (asker, answers) = channel();
-        self.command(Command::ListWorkers(asker))?;
-        receive(&answers, Instant::now() + limit)
+        let deadline = Instant::now() + limit;
+        let (mut all, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let (asker, answers) = channel();
+            self.command(Command::ListWorkers(from, asker))?;
+            let (rows, more) = receive(&answers, deadline)?;
+            all.extend(rows);
+            next = more;
+        }
+        Ok(all)
     }
 
     /// Stops accepting, lets every shard answer what was read and close its connections, and waits

@@ -21,13 +21,15 @@ use crate::ledger::{Ledger, Report, WorkerStatus};
 use crate::messages::{FromShard, MinerRow, ParkedSession, ToShard};
 use crate::outage::{NoWork, Outage, RELEASED_PER_SECOND_MAX, Turn, WorkHealth};
 use crate::resume::Directory;
-use crate::status::{JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
+use crate::status::{JOBS_SHOWN_MAX, JobStatus, ShardStatus, SpaceStatus, Status, WorkState};
 
 /// Without a template for this long the status says that the source is silent, in µs. Nodes send
 /// one at least every 60 s, because fees change; twice that is a fault and no slow minute.
 pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
 /// Questions for the list of miners that are open at once: each walks every connection.
 pub const MINER_QUERIES_MAX: usize = 4;
+/// Workers of one answer: about 100 µs of the coordinator's time.
+const WORKERS_PER_PAGE: usize = 1_024;
 
 /// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
 /// questions, whether there is work and the drain this stays below what an outbox holds, so that
@@ -151,7 +153,8 @@ pub struct Coordinator {
     started: Tick,
     jobs: JobMaker,
     newest: Option<Arc<Job>>,
-    newest_facts: Option<JobStatus>,
+    /// What is shown of the newest jobs, oldest first.
+    job_facts: VecDeque<JobStatus>,
     horizon: Horizon,
     template_at: Option<Tick>,
     jobs_made: u64,
@@ -196,7 +199,7 @@ impl Coordinator {
             space: Space::new(settings.jobs.extranonce1_size)?,
             jobs: JobMaker::new(settings.jobs, kernel),
             newest: None,
-            newest_facts: None,
+            job_facts: VecDeque::with_capacity(JOBS_SHOWN_MAX),
             horizon: Horizon::default(),
             template_at: None,
             jobs_made: 0,
@@ -300,11 +303,14 @@ impl Coordinator {
         };
         self.jobs_made += 1;
         self.job_error = None;
-        let tip_since = match &self.newest_facts {
+        let tip_since = match self.job_facts.back() {
             Some(before) if before.tip == job.tip => before.tip_since,
             _ => self.now,
         };
-        self.newest_facts = Some(JobStatus::of(&job, template, tip_since));
+        if self.job_facts.len() == JOBS_SHOWN_MAX {
+            self.job_facts.pop_front();
+        }
+        self.job_facts.push_back(JobStatus::of(&job, template, tip_since));
         self.desk.keep(job.clone(), template);
         self.horizon.adopt(job.number, job.tip);
         self.space.advance(self.horizon.live(), self.now);
@@ -561,7 +567,8 @@ impl Coordinator {
             work: self.work_state(),
             outage: self.outage.status(now),
             template_age_micros: self.template_at.map(|at| now.since(at)),
-            job: self.newest_facts.clone(),
+            job: self.job_facts.back().cloned(),
+            jobs: self.job_facts.iter().cloned().collect(),
             jobs_made: self.jobs_made,
             jobs_refused: self.jobs_refused,
             job_error: self.job_error,
@@ -569,6 +576,7 @@ impl Coordinator {
             connections: self.ledger.connections(),
             totals: *self.ledger.total(),
             hashes_per_second: self.ledger.hashes_per_second(now),
+            long_rates: self.ledger.long_rates(now),
             blocks: self.desk.records().cloned().collect(),
             block_counts: self.desk.counts(),
             block_answers: self.desk.answers().to_vec(),
@@ -591,9 +599,10 @@ impl Coordinator {
         self.desk.unsaved()
     }
 
-    /// Every worker's account. Up to 65,536 of them: for the API, not for every turn.
-    pub fn workers(&self) -> Vec<WorkerStatus> {
-        self.ledger.workers(self.now).collect()
+    /// Some workers' accounts, from that number on, and the number of the next one: there may be
+    /// 65,536 of them, and no single answer may hold up a block or a new tip.
+    pub fn workers(&self, from: usize) -> (Vec<WorkerStatus>, Option<usize>) {
+        self.ledger.page(from, WORKERS_PER_PAGE, self.now)
     }
 
     fn work_state(&self) -> WorkState {

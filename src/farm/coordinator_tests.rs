@@ -167,7 +167,7 @@ fn reports_are_booked_and_their_memory_goes_back() {
     assert_eq!((report.rows.len(), report.rows.capacity()), (0, room));
     let status = farm.status();
     assert_eq!((status.workers, status.connections, status.totals.accepted), (1, 1, 1));
-    assert_eq!(farm.workers()[0].best_difficulty, 20.0);
+    assert_eq!(farm.workers(0).0[0].best_difficulty, 20.0);
     // The shard dies; its last report was still in the lane.
     workers.count(rig, ShareOutcome::Accepted, 16.0, 20.0, Tick(7));
     workers.report(&mut report);

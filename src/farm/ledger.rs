@@ -31,16 +31,26 @@ pub const REPORT_ROWS_MAX: usize = 1_024;
 const REFRESH_ROWS: usize = 64;
 /// The account of all names beyond [`WORKERS_MAX`].
 pub const OTHER: &str = "other";
-/// The hash rate is measured over ten full buckets and the one that is being filled.
+/// A hash rate is measured over all full buckets of its window and the one that is being filled.
 const RATE_BUCKET_MICROS: u64 = 30_000_000;
 const RATE_BUCKETS: usize = 11;
+/// An hour in buckets of 5 minutes.
+const HOUR_BUCKET_MICROS: u64 = 300_000_000;
+const HOUR_BUCKETS: usize = 13;
+/// A day in buckets of an hour. All three together cost a worker about 450 bytes.
+const DAY_BUCKET_MICROS: u64 = 3_600_000_000;
+const DAY_BUCKETS: usize = 25;
 /// The window of the measured hash rate, in µs: 5 minutes.
 pub const RATE_WINDOW_MICROS: u64 = RATE_BUCKET_MICROS * (RATE_BUCKETS as u64 - 1);
+/// A worker's first moments are stretched to this: one lucky share is no hash rate.
+const RATE_STRETCH_MICROS: u64 = RATE_BUCKET_MICROS;
 /// Hashes that one unit of difficulty stands for: 2^32, as miners and pools count.
 const HASHES_PER_DIFFICULTY: f64 = 4_294_967_296.0;
 
 const _: () = assert!(REFRESH_ROWS < REPORT_ROWS_MAX);
 const _: () = assert!(RATE_WINDOW_MICROS == 300_000_000);
+const _: () = assert!(HOUR_BUCKET_MICROS * (HOUR_BUCKETS as u64 - 1) == 3_600_000_000);
+const _: () = assert!(DAY_BUCKET_MICROS * (DAY_BUCKETS as u64 - 1) == 86_400_000_000);
 
 /// Why a share was not credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +169,7 @@ impl WorkerTotals {
     }
 
     /// What has grown since `earlier`; nothing where `earlier` is ahead.
-    fn since(&self, earlier: &WorkerTotals) -> WorkerTotals {
+    pub fn since(&self, earlier: &WorkerTotals) -> WorkerTotals {
         let mut grown = WorkerTotals {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             rejected: self.rejected,
@@ -389,7 +399,7 @@ pub struct Ledger {
     shards: BTreeMap<ShardIndex, ShardAccounts>,
     total: WorkerTotals,
     connections: u64,
-    rate: RateWindow,
+    rates: Rates,
     workers_max: usize,
 }
 
@@ -413,7 +423,16 @@ struct Account {
     connections: u32,
     last_share: Option<Tick>,
     best_difficulty: f64,
-    rate: RateWindow,
+    rates: Rates,
+}
+
+/// Hash rates over longer windows than 5 minutes, or since the worker was first heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LongRates {
+    /// Hashes per second over the last hour.
+    pub hour: f64,
+    /// Hashes per second over the last 24 hours.
+    pub day: f64,
 }
 
 /// A worker as the operator sees it.
@@ -425,6 +444,8 @@ pub struct WorkerStatus {
     pub totals: WorkerTotals,
     /// Hashes per second, measured from credited difficulty over the last 5 minutes.
     pub hashes_per_second: f64,
+    /// The same over the last hour and the last day.
+    pub long_rates: LongRates,
     /// Connections that are authorized under this name now.
     pub connections: u32,
     /// When its newest credited share came.
@@ -448,7 +469,7 @@ impl Ledger {
             shards: BTreeMap::new(),
             total: WorkerTotals::default(),
             connections: 0,
-            rate: RateWindow::new(now),
+            rates: Rates::new(now),
             workers_max,
         };
         ledger.open(Arc::from(OTHER), now);
@@ -491,12 +512,12 @@ impl Ledger {
         };
         let grown = row.totals.since(&heard.totals);
         self.total.add(&grown);
-        self.rate.add(grown.difficulty_accepted, now);
+        self.rates.add(grown.difficulty_accepted, now);
         self.connections -= u64::from(heard.connections);
         self.connections += u64::from(row.connections);
         let account = &mut self.accounts[heard.account];
         account.totals.add(&grown);
-        account.rate.add(grown.difficulty_accepted, now);
+        account.rates.add(grown.difficulty_accepted, now);
         account.connections = account.connections - heard.connections + row.connections;
         account.last_share = account.last_share.max(row.last_share);
         account.best_difficulty = account.best_difficulty.max(row.best_difficulty);
@@ -536,7 +557,12 @@ impl Ledger {
 
     /// The farm's hash rate over the last 5 minutes, in hashes per second.
     pub fn hashes_per_second(&self, now: Tick) -> f64 {
-        self.rate.hashes_per_second(now)
+        self.rates.minutes.hashes_per_second(now)
+    }
+
+    /// The farm's hash rates over longer windows.
+    pub fn long_rates(&self, now: Tick) -> LongRates {
+        self.rates.long(now)
     }
 
     /// Connections that are authorized under some name; one may count under several.
@@ -561,6 +587,18 @@ impl Ledger {
         named.iter().chain(other).map(move |account| account.status(now))
     }
 
+    /// At most `most` workers from the account of number `from` on, and the number of the next one,
+    /// if there is one. Accounts keep their numbers, so that the pages together are the whole.
+    pub fn page(&self, from: usize, most: usize, now: Tick) -> (Vec<WorkerStatus>, Option<usize>) {
+        let end = self.accounts.len().min(from.saturating_add(most));
+        let accounts = self.accounts.get(from..end).unwrap_or_default();
+        let used = accounts.iter().enumerate();
+        // The account of the others is no worker before it is used.
+        let used = used.filter(|(index, account)| from + index > 0 || account.is_used());
+        let rows = used.map(|(_, account)| account.status(now)).collect();
+        (rows, (end < self.accounts.len()).then_some(end))
+    }
+
     fn account_of(&mut self, name: &Arc<str>, now: Tick) -> usize {
         if let Some(account) = self.by_name.get(&**name) {
             return *account;
@@ -580,7 +618,7 @@ impl Ledger {
             connections: 0,
             last_share: None,
             best_difficulty: 0.0,
-            rate: RateWindow::new(now),
+            rates: Rates::new(now),
         });
         index
     }
@@ -595,7 +633,8 @@ impl Account {
         WorkerStatus {
             name: self.name.clone(),
             totals: self.totals,
-            hashes_per_second: self.rate.hashes_per_second(now),
+            hashes_per_second: self.rates.minutes.hashes_per_second(now),
+            long_rates: self.rates.long(now),
             connections: self.connections,
             last_share: self.last_share,
             best_difficulty: self.best_difficulty,
@@ -603,39 +642,62 @@ impl Account {
     }
 }
 
-/// Credited difficulty by bucket of 30 s; the sum over the buckets is the work of the span that
-/// they cover, so the estimate has no bias from a bucket that is not full yet.
-struct RateWindow {
-    since: Tick,
-    /// The number of the newest bucket that was written, counted from tick 0.
-    newest: u64,
-    buckets: [f64; RATE_BUCKETS],
+/// The work of an account over 5 minutes, an hour and a day.
+struct Rates {
+    minutes: RateWindow<RATE_BUCKETS, RATE_BUCKET_MICROS>,
+    hour: RateWindow<HOUR_BUCKETS, HOUR_BUCKET_MICROS>,
+    day: RateWindow<DAY_BUCKETS, DAY_BUCKET_MICROS>,
 }
 
-impl RateWindow {
-    fn new(now: Tick) -> RateWindow {
-        let newest = now.as_micros() / RATE_BUCKET_MICROS;
-        RateWindow { since: now, newest, buckets: [0.0; RATE_BUCKETS] }
+impl Rates {
+    fn new(now: Tick) -> Rates {
+        let (minutes, hour) = (RateWindow::new(now), RateWindow::new(now));
+        Rates { minutes, hour, day: RateWindow::new(now) }
     }
 
     fn add(&mut self, difficulty: f64, now: Tick) {
-        let bucket = now.as_micros() / RATE_BUCKET_MICROS;
-        let passed = bucket.saturating_sub(self.newest).min(RATE_BUCKETS as u64);
+        self.minutes.add(difficulty, now);
+        self.hour.add(difficulty, now);
+        self.day.add(difficulty, now);
+    }
+
+    fn long(&self, now: Tick) -> LongRates {
+        LongRates { hour: self.hour.hashes_per_second(now), day: self.day.hashes_per_second(now) }
+    }
+}
+
+/// Credited difficulty by bucket of so many µs; the sum over the buckets is the work of the span
+/// that they cover, so the estimate has no bias from a bucket that is not full yet.
+struct RateWindow<const BUCKETS: usize, const MICROS: u64> {
+    since: Tick,
+    /// The number of the newest bucket that was written, counted from tick 0.
+    newest: u64,
+    buckets: [f64; BUCKETS],
+}
+
+impl<const BUCKETS: usize, const MICROS: u64> RateWindow<BUCKETS, MICROS> {
+    fn new(now: Tick) -> Self {
+        let newest = now.as_micros() / MICROS;
+        RateWindow { since: now, newest, buckets: [0.0; BUCKETS] }
+    }
+
+    fn add(&mut self, difficulty: f64, now: Tick) {
+        let bucket = now.as_micros() / MICROS;
+        let passed = bucket.saturating_sub(self.newest).min(BUCKETS as u64);
         for step in 0..passed {
-            self.buckets[(bucket - step) as usize % RATE_BUCKETS] = 0.0;
+            self.buckets[(bucket - step) as usize % BUCKETS] = 0.0;
         }
         self.newest = self.newest.max(bucket);
-        self.buckets[self.newest as usize % RATE_BUCKETS] += difficulty;
+        self.buckets[self.newest as usize % BUCKETS] += difficulty;
     }
 
     fn hashes_per_second(&self, now: Tick) -> f64 {
-        let bucket = now.as_micros() / RATE_BUCKET_MICROS;
-        let oldest = bucket.saturating_sub(RATE_BUCKETS as u64 - 1);
-        let kept = self.newest.saturating_sub(RATE_BUCKETS as u64 - 1).max(oldest)..=self.newest;
-        let work: f64 = kept.map(|bucket| self.buckets[bucket as usize % RATE_BUCKETS]).sum();
-        let covered = now.as_micros() - oldest * RATE_BUCKET_MICROS;
-        // A worker's first moments are stretched to a bucket: one lucky share is no hash rate.
-        let micros = covered.min(now.since(self.since)).max(RATE_BUCKET_MICROS);
+        let bucket = now.as_micros() / MICROS;
+        let oldest = bucket.saturating_sub(BUCKETS as u64 - 1);
+        let kept = self.newest.saturating_sub(BUCKETS as u64 - 1).max(oldest)..=self.newest;
+        let work: f64 = kept.map(|bucket| self.buckets[bucket as usize % BUCKETS]).sum();
+        let covered = now.as_micros() - oldest * MICROS;
+        let micros = covered.min(now.since(self.since)).max(RATE_STRETCH_MICROS);
         work * HASHES_PER_DIFFICULTY * 1e6 / micros as f64
     }
 }

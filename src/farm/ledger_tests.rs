@@ -248,7 +248,7 @@ proptest! {
         every_ms in 100..20_000u64,
         minutes in 7..20u64,
     ) {
-        let mut ledger = RateWindow::new(Tick(start));
+        let mut ledger = RateWindow::<RATE_BUCKETS, RATE_BUCKET_MICROS>::new(Tick(start));
         let difficulty = 1_000.0;
         let mut now = start;
         while now < start + minutes * 60 * SECOND {
@@ -266,6 +266,63 @@ proptest! {
         let half = ledger.hashes_per_second(Tick(now + 150 * SECOND)) / true_rate;
         prop_assert!((0.3..0.7).contains(&half), "{half} after half a window");
     }
+}
+
+#[test]
+fn the_long_rates_are_those_of_a_steady_miner_that_stops() {
+    const MINUTE: u64 = 60 * SECOND;
+    let mut ledger = Ledger::new(Tick(0));
+    let mut shard = ShardWorkers::new(1);
+    let mut report = Report::default();
+    let id = shard.intern("rig");
+    // Five shares of 1,000 a minute, for 30 hours; then as many that are refused.
+    for minute in 1..=30 * 60 {
+        for _ in 0..5 {
+            shard.count(id, ShareOutcome::Accepted, 1_000.0, 1_000.0, Tick(minute * MINUTE));
+            shard.count(id, ShareOutcome::Stale, 1_000.0, 0.0, Tick(minute * MINUTE));
+        }
+        assert!(shard.report(&mut report));
+        ledger.apply(ShardIndex(0), &report, Tick(minute * MINUTE));
+    }
+    let true_rate = 5_000.0 * HASHES_PER_DIFFICULTY / 60.0;
+    let end = 30 * 60 * MINUTE;
+    let rates = |ledger: &Ledger, at: u64| {
+        let worker = ledger.page(0, 9, Tick(at)).0.remove(0);
+        assert_eq!(worker.long_rates, ledger.long_rates(Tick(at)), "there is one worker");
+        (worker.long_rates.hour / true_rate, worker.long_rates.day / true_rate)
+    };
+    let (hour, day) = rates(&ledger, end);
+    assert!((hour - 1.0).abs() < 0.02 && (day - 1.0).abs() < 0.001, "{hour} {day}");
+    let (hour, day) = rates(&ledger, end + 30 * MINUTE);
+    assert!((0.4..0.6).contains(&hour) && (0.97..0.99).contains(&day), "{hour} {day}");
+    let (hour, day) = rates(&ledger, end + 12 * 60 * MINUTE);
+    assert!(hour == 0.0 && (0.45..0.55).contains(&day), "{hour} {day}");
+    assert_eq!(rates(&ledger, end + 26 * 60 * MINUTE), (0.0, 0.0));
+}
+
+#[test]
+fn the_pages_of_workers_are_the_whole_once() {
+    let mut ledger = Ledger::with_limit(Tick(0), 25);
+    let mut shard = ShardWorkers::new(1);
+    let mut report = Report::default();
+    for name in 0..40 {
+        let id = shard.intern(&format!("rig.{name}"));
+        shard.count(id, ShareOutcome::Accepted, 1.0, 1.0, Tick(1));
+    }
+    assert!(shard.report(&mut report));
+    ledger.apply(ShardIndex(0), &report, Tick(1));
+    let (mut names, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        let (rows, more) = ledger.page(from, 7, Tick(1));
+        assert!(rows.len() <= 7);
+        names.extend(rows.into_iter().map(|row| row.name));
+        next = more;
+    }
+    names.sort();
+    let mut whole: Vec<Arc<str>> = ledger.workers(Tick(1)).map(|worker| worker.name).collect();
+    whole.sort();
+    assert_eq!((whole.len(), names), (26, whole));
+    assert_eq!(ledger.page(usize::MAX, usize::MAX, Tick(1)), (Vec::new(), None));
 }
 
 #[test]

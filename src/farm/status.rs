@@ -9,8 +9,11 @@ use session::{Class, Job, Tick};
 use crate::blocks::{BlockCounts, BlockRecord, NodeAnswers};
 use crate::extranonce::ShardIndex;
 use crate::jobs::JobError;
-use crate::ledger::WorkerTotals;
+use crate::ledger::{LongRates, WorkerTotals};
 use crate::outage::OutageStatus;
+
+/// Jobs that a snapshot shows: half an hour of them at two a minute, and 13 KiB.
+pub const JOBS_SHOWN_MAX: usize = 64;
 
 /// Whether there is work for the miners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +136,8 @@ pub struct Status {
     pub template_age_micros: Option<u64>,
     /// The newest job.
     pub job: Option<JobStatus>,
+    /// The newest [`JOBS_SHOWN_MAX`] jobs, oldest first; the last one is `job`.
+    pub jobs: Vec<JobStatus>,
     /// Jobs made since the start.
     pub jobs_made: u64,
     /// Templates of which no job could be made.
@@ -147,6 +152,8 @@ pub struct Status {
     pub totals: WorkerTotals,
     /// The farm's measured hash rate over 5 minutes, in hashes per second.
     pub hashes_per_second: f64,
+    /// The same over an hour and a day.
+    pub long_rates: LongRates,
     /// The newest 100 blocks, oldest first.
     pub blocks: Vec<BlockRecord>,
     /// How many blocks went which way.
