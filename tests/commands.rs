@@ -6,6 +6,8 @@ mod support;
 mod check;
 #[path = "commands/nodes.rs"]
 mod nodes;
+#[path = "commands/secrets.rs"]
+mod secrets;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -4,6 +4,8 @@
 //!
 //! The class is what miners say they are; whoever lies gets a warning in vain.
 
+use std::net::IpAddr;
+
 use farm::status::JobStatus;
 use session::Class;
 use shard::counters::CloseReason;
@@ -30,24 +32,27 @@ impl FirmwareLog {
         let subscribed = |class: Class| {
             shards.iter().any(|shard| shard.counters.subscribed[class as usize].value() > 0)
         };
-        let warnings = self.warnings(subscribed, job, extranonce2_size);
-        for warning in warnings.into_iter().chain(self.broken_lines(shards)) {
+        for warning in self.warnings(subscribed, job, extranonce2_size) {
             tracing::warn!("{warning}");
+        }
+        for (peer, warning) in self.broken_lines(shards) {
+            tracing::warn!(%peer, "{warning}");
         }
     }
 
-    fn broken_lines(&mut self, shards: &[ShardView]) -> Vec<String> {
+    fn broken_lines(&mut self, shards: &[ShardView]) -> Vec<(IpAddr, String)> {
         self.malformed.resize(shards.len(), 0);
         let mut warnings = Vec::new();
         for (told, ShardView { counters, .. }) in self.malformed.iter_mut().zip(shards) {
             let count = counters.closed[CloseReason::Malformed as usize].value();
             let more = count.saturating_sub(core::mem::replace(told, count));
             if let Some(peer) = counters.malformed_peer.value().filter(|_| more > 0) {
-                warnings.push(format!(
+                let warning = format!(
                     "{peer} sent a line that is no message and was closed (it is the newest of \
                      {more} such): if it is a miner, look for a quote or backslash in its worker \
                      name or password"
-                ));
+                );
+                warnings.push((peer, warning));
             }
         }
         warnings
@@ -92,25 +97,13 @@ impl FirmwareLog {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use pow::Hash256;
     use session::Tick;
 
+    use super::*;
+    use crate::samples;
+
     fn job(coinbase_bytes: usize) -> JobStatus {
-        JobStatus {
-            number: 1,
-            tip: 1,
-            height: 1,
-            prev_hash: Hash256([0; 32]),
-            bits: 0x207f_ffff,
-            network_difficulty: 1.0,
-            coinbase_value: 0,
-            transactions: 0,
-            weight: 0,
-            coinbase_parts: [100, 8, coinbase_bytes - 108],
-            received: Tick(0),
-            tip_since: Tick(0),
-        }
+        JobStatus { coinbase_parts: [100, 8, coinbase_bytes - 108], ..samples::job(Tick(0)) }
     }
 
     #[test]
@@ -135,14 +128,17 @@ mod tests {
         let counters = std::sync::Arc::<shard::Counters>::default();
         let shards = [ShardView::new(0, &std::sync::Arc::default()), ShardView::new(1, &counters)];
         let mut log = FirmwareLog::default();
-        assert_eq!(log.broken_lines(&shards), [""; 0]);
+        assert_eq!(log.broken_lines(&shards), []);
         counters.closed[CloseReason::Malformed as usize].add(3);
         counters.malformed_peer.set("10.0.0.7".parse().expect("an address"));
         let warnings = log.broken_lines(&shards);
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("10.0.0.7 sent a line that is no message"), "{warnings:?}");
-        assert!(warnings[0].contains("newest of 3 such"), "{warnings:?}");
-        assert_eq!(log.broken_lines(&shards), [""; 0], "told once");
+        assert!(
+            warnings[0].1.starts_with("10.0.0.7 sent a line that is no message"),
+            "{warnings:?}"
+        );
+        assert!(warnings[0].1.contains("newest of 3 such"), "{warnings:?}");
+        assert_eq!(log.broken_lines(&shards), [], "told once");
     }
 
     #[test]

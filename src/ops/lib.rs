@@ -23,8 +23,11 @@ pub mod logs;
 pub mod metrics;
 mod nodes;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod signals;
 pub mod start;
 pub mod state;
+mod summary;
 pub mod version;
 pub mod view;

@@ -73,6 +73,9 @@ fn process(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
     out.gauge("start_time_seconds", "When it started, since 1970.", [(&[][..], started)])?;
     let lost = view.log_lost();
     out.counter("log_lost", "Log lines dropped because the writer was behind.", [(&[][..], lost)])?;
+    let suppressed = view.log_suppressed();
+    let help = "Log lines held back because others had said the same of the same peer.";
+    out.counter("log_suppressed", help, [(&[][..], suppressed)])?;
     let gathers = i64::from(view.gathers());
     out.gauge(
         "ring_gathers",

@@ -19,9 +19,10 @@ use crate::exit::{Exit, Stop};
 use crate::finding::Finding;
 use crate::firmware::FirmwareLog;
 use crate::host;
-use crate::logs::{Logs, Lost};
+use crate::logs::{LogCounts, Logs};
 use crate::signals::{Asked, Signals};
 use crate::state::{self, StateFolder};
+use crate::summary::Summary;
 use crate::view::{Running, View, hanging};
 use crate::{http, logins, signals, start, version};
 
@@ -53,7 +54,7 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
         .enable_all()
         .build()
         .map_err(Stop::unavailable)?;
-    let farm = runtime.block_on(serve(&config, state.path(), asked, logs.lost()))?;
+    let farm = runtime.block_on(serve(&config, state.path(), asked, logs.counts()))?;
     // The pages hold the farm too: they go first.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let orderly = Arc::into_inner(farm).is_none_or(|farm| farm.engine.stop());
@@ -77,9 +78,9 @@ async fn serve(
     config: &Config,
     state: &Path,
     mut asked: Signals,
-    lost: Lost,
+    logs: LogCounts,
 ) -> Result<Arc<Running>, Stop> {
-    let Open { farm, chain: _chain, pages } = open(config, Some(state), Some(lost)).await?;
+    let Open { farm, chain: _chain, pages } = open(config, Some(state), Some(logs.clone())).await?;
     for address in farm.engine.local_addrs() {
         tracing::info!(%address, "miners connect here");
     }
@@ -90,6 +91,7 @@ async fn serve(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut blocks = BlockLog::default();
     let mut firmware = FirmwareLog::default();
+    let mut summary = Summary::new(farm.now());
     loop {
         tokio::select! {
             asked = asked.recv() => match asked {
@@ -105,6 +107,8 @@ async fn serve(
                 tell(&mut blocks, &farm);
                 let status = farm.engine.status();
                 firmware.tell(&farm.shards(), status.job.as_ref(), config.extranonce2_size());
+                summary.tell(farm.now(), &status);
+                logs.tell();
                 if watched && hanging(&*farm).is_empty() {
                     tell_manager(&[NotifyState::Watchdog]);
                 }
@@ -133,13 +137,13 @@ pub(crate) struct Open {
 pub(crate) async fn open(
     config: &Config,
     state: Option<&Path>,
-    lost: Option<Lost>,
+    logs: Option<LogCounts>,
 ) -> Result<Open, Stop> {
     let listener = TcpListener::bind(config.http).await.map_err(|error| {
         Stop::unavailable(format!("[http] address {} cannot be used: {error}", config.http))
     })?;
     let pages = listener.local_addr().map_err(Stop::unavailable)?;
-    let (farm, chain) = start::start(config, state, lost)?;
+    let (farm, chain) = start::start(config, state, logs)?;
     let farm = Arc::new(farm);
     let view: Arc<dyn View> = farm.clone();
     tokio::spawn(http::serve(listener, view));

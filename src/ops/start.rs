@@ -15,7 +15,7 @@ use session::Pace;
 use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
 use crate::host;
-use crate::logs::Lost;
+use crate::logs::LogCounts;
 use crate::nodes::source_config;
 use crate::view::Running;
 
@@ -31,7 +31,7 @@ const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;
 pub fn start(
     config: &Config,
     state: Option<&Path>,
-    lost: Option<Lost>,
+    logs: Option<LogCounts>,
 ) -> Result<(Running, Option<Control>), Stop> {
     let started = engine::now();
     let engine_config = engine_config(config)?;
@@ -53,7 +53,7 @@ pub fn start(
         StartError::ThreadEnded(_) => Stop::internal(error),
         error => Stop::unavailable(error),
     })?;
-    Ok((Running { engine, started, lost, nodes }, control))
+    Ok((Running { engine, started, logs, nodes }, control))
 }
 
 /// Blocks that an earlier process found and did not see settled come with it.

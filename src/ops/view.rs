@@ -16,7 +16,7 @@ use node::source::{NodeState, Nodes};
 use session::Tick;
 use shard::Counters;
 
-use crate::logs::Lost;
+use crate::logs::LogCounts;
 
 /// A shard that has not taken a turn for so long hangs, in µs: it wakes every 500 ms of itself.
 pub const HEARTBEAT_US_MAX: u64 = 2_000_000;
@@ -70,6 +70,8 @@ pub trait View: Send + Sync + 'static {
     fn list_miners(&self, limit: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError>;
     /// Log lines that were dropped.
     fn log_lost(&self) -> u64;
+    /// Log lines that were held back, because others had said the same.
+    fn log_suppressed(&self) -> u64;
 }
 
 /// The engine as it runs, and what `ops` knows beside it.
@@ -79,8 +81,8 @@ pub struct Running {
     pub engine: Engine,
     /// The moment at which this process started.
     pub started: Tick,
-    /// Counts lost log lines, where there is a log.
-    pub lost: Option<Lost>,
+    /// Counts the log lines that nobody reads, where there is a log.
+    pub logs: Option<LogCounts>,
     /// The bitcoinds, unless the node is simulated.
     pub nodes: Option<Nodes>,
 }
@@ -129,7 +131,11 @@ impl View for Running {
     }
 
     fn log_lost(&self) -> u64 {
-        self.lost.as_ref().map_or(0, Lost::lines)
+        self.logs.as_ref().map_or(0, LogCounts::lost)
+    }
+
+    fn log_suppressed(&self) -> u64 {
+        self.logs.as_ref().map_or(0, LogCounts::suppressed)
     }
 }
 

@@ -233,7 +233,7 @@ const HTTP: &[Key] =
 
 const LOG: &[Key] = &[
     key("level", r#""info""#, "error, warn, info, debug or trace"),
-    key("format", r#""text""#, r#"or "json""#),
+    key("format", r#""text""#, r#"or "json", or "journald" for its fields"#),
 ];
 
 const LIMITS: &[Key] = &[

@@ -257,12 +257,7 @@ fn log(reader: &mut Reader<'_, '_>) -> Log {
         ("trace", Level::TRACE),
     ];
     let level = reader.word("level", &levels, Level::INFO);
-    if reader.raw("format").and_then(|raw| raw.value.as_str()) == Some("journald") {
-        let what = "format \"journald\" is not in this version";
-        reader.fault("format", what, "use \"text\" or \"json\": systemd collects both");
-        return Log { level, format: Format::Text };
-    }
-    let formats = [("text", Format::Text), ("json", Format::Json)];
+    let formats = [("text", Format::Text), ("json", Format::Json), ("journald", Format::Journald)];
     Log { level, format: reader.word("format", &formats, Format::Text) }
 }
 

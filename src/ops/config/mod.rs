@@ -140,6 +140,8 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+    /// Fields of the systemd journal.
+    Journald,
 }
 
 /// `[limits]`.

@@ -306,7 +306,10 @@ fn wrong_values_elsewhere_are_refused() {
         ),
         ("[shards]\ncores = [1, 1]", "2:9: cores names a core twice; name each core once"),
         ("[log]\nlevel = \"inof\"", "2:9: level cannot be \"inof\"; did you mean \"info\"?"),
-        ("[log]\nformat = \"xml\"", "2:10: format cannot be \"xml\"; use one of text, json"),
+        (
+            "[log]\nformat = \"xml\"",
+            "2:10: format cannot be \"xml\"; use one of text, json, journald",
+        ),
         (
             "[payout]\nscript = \"5g\"",
             "2:10: the output script is not in hex; write pairs of 0-9 and a-f, as in \"0014…\"",
@@ -395,11 +398,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             )],
         );
     }
-    refused_line(
-        "[log]\nformat = \"journald\"",
-        "farm.toml:2:10: format \"journald\" is not in this version; use \"text\" or \"json\": \
-         systemd collects both",
-    );
 }
 
 #[test]

@@ -8,26 +8,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{LaneStatus, ListError};
-use farm::blocks::{
-    BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, RetryPolicy, SubmitResult,
-};
+use farm::blocks::{BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, SubmitResult};
 use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
-use farm::jobs::JobSettings;
 use farm::messages::{MinerRow, MinerState};
 use farm::status::WorkState;
-use farm::{Coordinator, CoordinatorSettings, OutageStatus, Status};
+use farm::{OutageStatus, Status};
 use node::source::{NodeFault, NodeHealth, NodeState};
 use serde_json::Value;
 use session::{Prefix, Tick};
 use shard::Counters;
 
 use super::serve;
+use crate::samples::{self, NOW};
 use crate::view::{
     COORDINATOR_HEARTBEAT_US_MAX, HEARTBEAT_US_MAX, Hanging, ShardView, View, hanging,
 };
-
-const NOW: Tick = Tick(100_000_000);
 
 struct Farm {
     status: Mutex<Arc<Status>>,
@@ -41,24 +37,7 @@ struct Farm {
 
 impl Farm {
     fn new() -> Farm {
-        let jobs = JobSettings {
-            payout_script: vec![0x51],
-            signature: Vec::new(),
-            group_prefix: Vec::new(),
-            extranonce1_size: 4,
-            extranonce2_size: 4,
-            version_mask: 0x1fff_e000,
-            first_number: 1,
-        };
-        let settings = CoordinatorSettings {
-            jobs,
-            nodes: 2,
-            retry: RetryPolicy::default(),
-            template_silence_micros: 1,
-            no_work: farm::NoWork::Park,
-        };
-        let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
-        let mut status = coordinator.expect("the sizes are possible").status();
+        let mut status = samples::status();
         status.work = WorkState::Current;
         status.outage = None;
         status.block_counts.accepted = 3;
@@ -142,6 +121,10 @@ impl View for Farm {
 
     fn log_lost(&self) -> u64 {
         9
+    }
+
+    fn log_suppressed(&self) -> u64 {
+        8
     }
 }
 
@@ -403,6 +386,7 @@ fn metrics_are_sums_over_the_shards_under_their_names() {
         r#"headframe_queue_full_total{lane="from_shard_0",policy="kept_by_shard"} 4"#,
         r#"headframe_miners{protocol="sv1",state="mining"} 0"#,
         "headframe_log_lost_total 9",
+        "headframe_log_suppressed_total 8",
         "headframe_coordinator_heartbeat_age_seconds 0.0",
         "headframe_connections_accepted_total 0",
         "# TYPE headframe_shares counter",

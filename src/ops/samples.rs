@@ -1,0 +1,50 @@
+//! What the tests of this crate show: a farm's snapshot and a job, made by the farm's own code.
+
+use farm::blocks::RetryPolicy;
+use farm::jobs::JobSettings;
+use farm::status::JobStatus;
+use farm::{Coordinator, CoordinatorSettings, Status};
+use session::Tick;
+
+/// The moment at which the tests' farms stand.
+pub(crate) const NOW: Tick = Tick(100_000_000);
+
+/// The snapshot of a farm with two nodes that has just begun.
+pub(crate) fn status() -> Status {
+    let jobs = JobSettings {
+        payout_script: vec![0x51],
+        signature: Vec::new(),
+        group_prefix: Vec::new(),
+        extranonce1_size: 4,
+        extranonce2_size: 4,
+        version_mask: 0x1fff_e000,
+        first_number: 1,
+    };
+    let settings = CoordinatorSettings {
+        jobs,
+        nodes: 2,
+        retry: RetryPolicy::default(),
+        template_silence_micros: 1,
+        no_work: farm::NoWork::Park,
+    };
+    let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
+    coordinator.expect("the sizes are possible").status()
+}
+
+/// A job whose template came in at that moment.
+pub(crate) fn job(received: Tick) -> JobStatus {
+    JobStatus {
+        number: 1,
+        tip: 1,
+        height: 1,
+        prev_hash: pow::Hash256([0; 32]),
+        bits: 0x207f_ffff,
+        network_difficulty: 1.0,
+        coinbase_value: 0,
+        transactions: 0,
+        weight: 0,
+        coinbase_parts: [100, 8, 92],
+        received,
+        tip_since: received,
+    }
+}
