@@ -73,6 +73,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "tokio",
             "prometheus-client",
             "nix",
+            "rusqlite",
             "rustix",
             "tempfile",
             "sd-notify",

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod finding;
 mod firmware;
 pub mod generate;
+pub mod history;
 pub mod host;
 pub mod http;
 mod logins;

@@ -1,6 +1,7 @@
 //! `/metrics`: the shards' counters and the farm's snapshot as Prometheus text. Nothing is
 //! registered or kept between two scrapes; sums are made here, on the ops thread. Nothing that is
-//! configured is exported as if it were measured, and no label comes from a miner.
+//! configured is exported as if it were measured, and no label comes from a miner, unless metrics
+//! of so many workers were asked for.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::SystemTime;
 use engine::{BLOCKS_RESERVED, FROM_SHARD_MAX, TO_SHARD_MAX};
 use farm::Status;
 use farm::blocks::{Declined, SubmitResult};
+use farm::ledger::{OTHER, WorkerStatus, WorkerTotals};
 use node::source::{NodeHealth, NodeState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -20,6 +22,8 @@ use prometheus_client::registry::Registry;
 use session::{Class, ShareOutcome, Tick};
 use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
 
+use crate::history::HistoryState;
+use crate::http::List;
 use crate::version;
 use crate::view::{
     ShardView, View, Work, coordinator_age_micros, snapshot_age_micros, template_age_micros, work,
@@ -28,9 +32,9 @@ use crate::view::{
 const PREFIX: &str = "headframe";
 
 /// Everything at this moment, as text for a scraper.
-pub fn text(view: &Arc<dyn View>) -> Result<String, fmt::Error> {
+pub fn text(view: &Arc<dyn View>, workers: List<WorkerStatus>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape { view: view.clone() }));
+    registry.register_collector(Box::new(Scrape { view: view.clone(), workers }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -38,6 +42,8 @@ pub fn text(view: &Arc<dyn View>) -> Result<String, fmt::Error> {
 
 struct Scrape {
     view: Arc<dyn View>,
+    /// By name; empty where no worker has metrics of its own.
+    workers: List<WorkerStatus>,
 }
 
 impl fmt::Debug for Scrape {
@@ -59,6 +65,8 @@ impl Collector for Scrape {
         loops(out, &shards, self.view.now())?;
         lanes(out, &*self.view, &counters)?;
         farm(out, &*self.view)?;
+        workers(out, &self.workers, self.view.worker_series())?;
+        history(out, &*self.view)?;
         nodes(out, &self.view.nodes())
     }
 }
@@ -383,6 +391,53 @@ fn blocks(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let newest = status.block_first_byte_micros;
     let newest = newest.map(|micros| (&[][..], micros as f64 / 1e6));
     out.gauge("block_first_byte_seconds", "From the newest block's share to its way out.", newest)
+}
+
+/// The workers that come first by name, and all others as one. Nothing where none is asked for.
+fn workers(out: &mut Out<'_, '_>, workers: &[WorkerStatus], series: usize) -> fmt::Result {
+    if series == 0 {
+        return Ok(());
+    }
+    let named = workers.iter().filter(|worker| &*worker.name != OTHER);
+    let mut rows: Vec<(&str, WorkerTotals, u32)> =
+        named.clone().take(series).map(|row| (&*row.name, row.totals, row.connections)).collect();
+    let mut rest = (OTHER, WorkerTotals::default(), 0);
+    let unnamed = workers.iter().filter(|worker| &*worker.name == OTHER);
+    for worker in named.skip(series).chain(unnamed) {
+        rest.1.add(&worker.totals);
+        rest.2 += worker.connections;
+    }
+    rows.push(rest);
+    let of = |name, result: &'static str| [("worker", name), ("result", result)];
+    let shares: Vec<_> = rows
+        .iter()
+        .flat_map(|(name, totals, _)| {
+            let accepted = (of(*name, "accepted"), totals.accepted);
+            [accepted, (of(*name, "rejected"), totals.rejected_all())]
+        })
+        .collect();
+    let shares = shares.iter().map(|(labels, value)| (&labels[..], *value));
+    out.counter("worker_shares", "Shares of a worker, also of earlier processes.", shares)?;
+    let labels: Vec<_> = rows.iter().map(|(name, ..)| [("worker", *name)]).collect();
+    let work = labels.iter().zip(&rows);
+    let work = work.map(|(labels, (_, totals, _))| (&labels[..], totals.difficulty_accepted));
+    let help = "Credited difficulty of a worker, also of earlier processes.";
+    out.counter("worker_share_difficulty", help, work)?;
+    let here = labels.iter().zip(&rows).map(|(labels, row)| (&labels[..], i64::from(row.2)));
+    out.gauge("worker_connections", "Connections that are authorized under a name.", here)
+}
+
+/// How the file of the history is.
+fn history(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
+    let history = view.history();
+    let up = i64::from(history.state == HistoryState::Writing);
+    out.gauge("history_up", "Whether the history is written.", [(&[][..], up)])?;
+    let bytes = i64::try_from(history.bytes).unwrap_or(i64::MAX);
+    out.gauge("history_size_bytes", "The history on disk, its log with it.", [(&[][..], bytes)])?;
+    let age = history.written.map(|at| (&[][..], view.now().since(at) as f64 / 1e6));
+    out.gauge("history_age_seconds", "Since the history was written.", age)?;
+    let failures = history.failures;
+    out.counter("history_failures", "Writes of the history that failed.", [(&[][..], failures)])
 }
 
 /// The bitcoinds, each by its name in the configuration.

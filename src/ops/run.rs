@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node::simulated::Control;
 use sd_notify::NotifyState;
@@ -18,6 +18,7 @@ use crate::config::{Config, NodeConfig, Places};
 use crate::exit::{Exit, Stop};
 use crate::finding::Finding;
 use crate::firmware::FirmwareLog;
+use crate::history::History;
 use crate::host;
 use crate::logs::{LogCounts, Logs};
 use crate::signals::{Asked, Signals};
@@ -28,6 +29,8 @@ use crate::{http, logins, signals, start, version};
 
 /// SIGTERM drains within 5 s: the shards have 4 s of them, the rest is for ending the threads.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
+/// All of it, the history's last seconds with it; they have what the drain has left.
+const END_LIMIT: Duration = Duration::from_millis(4_800);
 /// How often the farm is looked at, and the watchdog fed where all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,7 @@ async fn serve(
     }
     tracing::info!(address = %pages, "pages are served here");
     tell_manager(&[NotifyState::Ready]);
+    let history = History::start(state, &farm)?;
     let watched = sd_notify::watchdog_enabled().is_some();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,8 +119,12 @@ async fn serve(
             }
         }
     }
+    let end = Instant::now() + END_LIMIT;
     drain(&farm).await;
     tell(&mut blocks, &farm);
+    // On a thread of its own, so that the pages are served meanwhile.
+    let stopped = tokio::task::spawn_blocking(move || history.stop(end)).await;
+    stopped.map_err(Stop::internal)?;
     Ok(farm)
 }
 

@@ -1,6 +1,10 @@
 //! What the tests of this crate show: a farm's snapshot and a job, made by the farm's own code.
 
-use farm::blocks::RetryPolicy;
+use std::sync::Arc;
+
+use farm::blocks::{
+    BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, RetryPolicy, SubmitResult,
+};
 use farm::jobs::JobSettings;
 use farm::status::JobStatus;
 use farm::{Coordinator, CoordinatorSettings, Status};
@@ -46,5 +50,25 @@ pub(crate) fn job(received: Tick) -> JobStatus {
         coinbase_parts: [100, 8, 92],
         received,
         tip_since: received,
+    }
+}
+
+/// A block that one node has taken and the other has not answered for.
+pub(crate) fn block() -> BlockRecord {
+    let worker = "farm.a".into();
+    let said = |answer| NodeRecord { attempts: 1, answer: Some(answer), answered: Some(NOW) };
+    let silence = SubmitResult::Unknown("the node did not answer in time".into());
+    BlockRecord {
+        id: 1,
+        facts: Arc::new(BlockFacts { hash: pow::Hash256([0xab; 32]), height: 9, worker }),
+        job_number: Some(4),
+        found: Tick(98_000_000),
+        late: false,
+        restored: false,
+        first_byte: Some(Tick(98_001_500)),
+        journaled: Journaled::Durable,
+        sent_first: false,
+        outcome: Outcome::Accepted,
+        nodes: vec![said(SubmitResult::Accepted), said(silence)],
     }
 }

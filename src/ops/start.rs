@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::{Engine, EngineConfig, StartError};
@@ -14,6 +15,7 @@ use session::Pace;
 
 use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
+use crate::history::Earlier;
 use crate::host;
 use crate::logs::LogCounts;
 use crate::nodes::source_config;
@@ -53,7 +55,9 @@ pub fn start(
         StartError::ThreadEnded(_) => Stop::internal(error),
         error => Stop::unavailable(error),
     })?;
-    Ok((Running { engine, started, logs, nodes }, control))
+    let earlier = if state.is_some() { Earlier::opening() } else { Earlier::default() };
+    let (earlier, worker_series) = (Arc::new(earlier), config.limits.worker_series);
+    Ok((Running { engine, started, logs, earlier, worker_series, nodes }, control))
 }
 
 /// Blocks that an earlier process found and did not see settled come with it.

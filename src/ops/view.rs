@@ -10,12 +10,14 @@ use engine::{Engine, LaneStatus, ListError};
 use farm::Status;
 use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
+use farm::ledger::WorkerStatus;
 use farm::messages::MinerRow;
 use farm::status::WorkState;
 use node::source::{NodeState, Nodes};
 use session::Tick;
 use shard::Counters;
 
+use crate::history::{self, Earlier, HistoryStatus};
 use crate::logs::LogCounts;
 
 /// A shard that has not taken a turn for so long hangs, in µs: it wakes every 500 ms of itself.
@@ -68,6 +70,12 @@ pub trait View: Send + Sync + 'static {
     fn gathers(&self) -> bool;
     /// All connections, each with its shard.
     fn list_miners(&self, limit: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError>;
+    /// The account of every worker, with what earlier processes counted.
+    fn list_workers(&self, limit: Duration) -> Result<Vec<WorkerStatus>, ListError>;
+    /// How the history is, and what it says of earlier processes.
+    fn history(&self) -> HistoryStatus;
+    /// Workers that have metrics of their own.
+    fn worker_series(&self) -> usize;
     /// Log lines that were dropped.
     fn log_lost(&self) -> u64;
     /// Log lines that were held back, because others had said the same.
@@ -83,6 +91,10 @@ pub struct Running {
     pub started: Tick,
     /// Counts the log lines that nobody reads, where there is a log.
     pub logs: Option<LogCounts>,
+    /// What earlier processes counted, where there is a history.
+    pub earlier: Arc<Earlier>,
+    /// Workers that have metrics of their own.
+    pub worker_series: usize,
     /// The bitcoinds, unless the node is simulated.
     pub nodes: Option<Nodes>,
 }
@@ -128,6 +140,20 @@ impl View for Running {
 
     fn list_miners(&self, limit: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError> {
         self.engine.list_miners(limit)
+    }
+
+    fn list_workers(&self, limit: Duration) -> Result<Vec<WorkerStatus>, ListError> {
+        let mut workers = self.engine.list_workers(limit)?;
+        self.earlier.complete(&mut workers, engine::now(), history::unix());
+        Ok(workers)
+    }
+
+    fn history(&self) -> HistoryStatus {
+        self.earlier.status()
+    }
+
+    fn worker_series(&self) -> usize {
+        self.worker_series
     }
 
     fn log_lost(&self) -> u64 {

@@ -31,7 +31,8 @@ fn node_that_refuses() -> (String, Receiver<String>) {
                 let mut reader = BufReader::new(&stream);
                 while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
                 let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\
-                              WWW-Authenticate: Basic realm=\"jsonrpc\"\r\nConnection: close\r\n\r\n";
+                              WWW-Authenticate: Basic realm=\"jsonrpc\"\r\n\
+                              Connection: close\r\n\r\n";
                 // Whoever asked may be gone, and the test at its end.
                 let _ = (&stream).write_all(answer.as_bytes());
                 let _ = sender.send(head);

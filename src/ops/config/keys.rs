@@ -241,4 +241,5 @@ const LIMITS: &[Key] = &[
     example("unauthenticated", "25000", "of these, not authorized yet (default: half of them)"),
     example("per_source", "25000", "of those, per source address and shard (default: as many)"),
     key("fingerprints", "4096", "shares remembered per miner, against duplicates"),
+    key("worker_series", "0", "workers with metrics of their own; the API has all of them"),
 ];

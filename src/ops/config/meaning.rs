@@ -36,6 +36,9 @@ const CONNECTIONS_MAX: u64 = 1 << 20;
 /// Below this duplicates would pass at ordinary share rates; above it memory is the limit.
 const FINGERPRINTS: std::ops::RangeInclusive<u64> = 64..=1 << 20;
 
+/// Four series a worker: beyond this a scrape grows to megabytes, and the API serves better.
+const WORKER_SERIES: std::ops::RangeInclusive<u64> = 0..=10_000;
+
 /// Reads everything; `None` only if a required part is missing, which is then in `faults`.
 pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Config> {
     let node = source::node(raw, faults);
@@ -279,5 +282,6 @@ fn limits(reader: &mut Reader<'_, '_>) -> Limits {
         reader.fault("per_source", what, format!("lower per_source or raise {outer}"));
     }
     let fingerprints = reader.whole("fingerprints", FINGERPRINTS).unwrap_or(4_096) as usize;
-    Limits { connections, unauthenticated, per_source, fingerprints }
+    let worker_series = reader.whole("worker_series", WORKER_SERIES).unwrap_or(0) as usize;
+    Limits { connections, unauthenticated, per_source, fingerprints, worker_series }
 }

@@ -156,6 +156,8 @@ pub struct Limits {
     pub per_source: Option<usize>,
     /// Shares remembered per miner, against duplicates.
     pub fingerprints: usize,
+    /// Workers that have metrics of their own.
+    pub worker_series: usize,
 }
 
 /// Two and a half times the farm that one process was sized and measured for: the memory of their

@@ -4,7 +4,9 @@
 
 mod api;
 mod health;
+mod lists;
 mod page;
+mod query;
 mod serve;
 
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
+pub(crate) use lists::List;
+use lists::Pages;
 pub use serve::serve;
 
 use crate::view::View;
@@ -24,24 +28,38 @@ use crate::view::View;
 /// No page takes longer; the list of miners asks every shard and has the same.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
+/// The pages of the API; `docs/openapi.json` describes each.
+fn api_routes() -> [(&'static str, MethodRouter<Pages>); 5] {
+    [
+        ("/api/v1/status", get(api::status)),
+        ("/api/v1/miners", get(api::miners)),
+        ("/api/v1/workers", get(api::workers)),
+        ("/api/v1/jobs", get(api::jobs)),
+        ("/api/v1/blocks", get(api::blocks)),
+    ]
+}
+
 /// The routes over one view.
 pub fn router(view: Arc<dyn View>) -> Router {
-    Router::new()
+    let beside = Router::new()
         .route("/", get(page::page))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(api::status))
-        .route("/api/v1/miners", get(api::miners))
-        .route("/api/v1/blocks", get(api::blocks))
-        .fallback(|| async { api::error(StatusCode::NOT_FOUND, "there is no such page") })
+        .route("/metrics", get(metrics));
+    let all = api_routes().into_iter().fold(beside, |all, (path, page)| all.route(path, page));
+    all.fallback(|| async { api::error(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(axum::middleware::from_fn(deadline))
-        .with_state(view)
+        .with_state(Pages::new(view))
 }
 
-async fn metrics(State(view): State<Arc<dyn View>>) -> Response {
+async fn metrics(State(pages): State<Pages>, State(view): State<Arc<dyn View>>) -> Response {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match crate::metrics::text(&view) {
+    // Without the accounts the page still says why they are not to be had.
+    let workers = match view.worker_series() {
+        0 => List::default(),
+        _ => pages.workers().await.unwrap_or_default(),
+    };
+    match crate::metrics::text(&view, workers) {
         Ok(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
         Err(_) => api::error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"),
     }

@@ -30,6 +30,7 @@ pub(super) async fn page(State(view): State<Arc<dyn View>>) -> Html<String> {
          <meta name=viewport content=\"width=device-width\"><title>headframe</title>\
          <h1>headframe {}</h1><p>Miners connect to {}.</p><p>{state}</p><ul>\
          <li><a href=/api/v1/status>status</a><li><a href=/api/v1/miners>miners</a>\
+         <li><a href=/api/v1/workers>workers</a><li><a href=/api/v1/jobs>jobs</a>\
          <li><a href=/api/v1/blocks>blocks</a>\
          <li><a href=/metrics>metrics</a><li><a href=/livez>live?</a>\
          <li><a href=/readyz>ready?</a></ul></html>",

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{LaneStatus, ListError};
-use farm::blocks::{BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, SubmitResult};
+use farm::blocks::{BlockRecord, Outcome};
 use farm::coordinator::TEMPLATE_SILENCE_MICROS;
 use farm::extranonce::ShardIndex;
+use farm::ledger::{LongRates, Reason, WorkerStatus, WorkerTotals};
 use farm::messages::{MinerRow, MinerState};
 use farm::status::WorkState;
 use farm::{OutageStatus, Status};
@@ -19,8 +20,13 @@ use serde_json::Value;
 use session::{Prefix, Tick};
 use shard::Counters;
 
+mod lists;
+mod openapi;
+mod openmetrics;
+
 use super::serve;
-use crate::samples::{self, NOW};
+use crate::history::{HistoryState, HistoryStatus};
+use crate::samples::{self, NOW, block as found_block};
 use crate::view::{
     COORDINATOR_HEARTBEAT_US_MAX, HEARTBEAT_US_MAX, Hanging, ShardView, View, hanging,
 };
@@ -33,6 +39,13 @@ struct Farm {
     listening: Vec<SocketAddr>,
     nodes: Mutex<Vec<NodeState>>,
     miners: Result<Vec<(ShardIndex, MinerRow)>, ListError>,
+    workers: Result<Vec<WorkerStatus>, ListError>,
+    /// How often somebody asked for one of them.
+    lists_made: AtomicU64,
+    /// The moment at which it stands.
+    now: AtomicU64,
+    /// Workers that have metrics of their own.
+    series: usize,
 }
 
 impl Farm {
@@ -68,6 +81,10 @@ impl Farm {
             nodes: Mutex::default(),
             listening: vec!["127.0.0.1:3333".parse().expect("an address")],
             miners: Ok((0..250).rev().map(row).collect()),
+            workers: Ok((0..30).rev().map(worker).collect()),
+            lists_made: AtomicU64::default(),
+            now: AtomicU64::new(NOW.as_micros()),
+            series: 0,
         }
     }
 
@@ -79,7 +96,7 @@ impl Farm {
 
 impl View for Farm {
     fn now(&self) -> Tick {
-        NOW
+        Tick(self.now.load(Relaxed))
     }
 
     fn started(&self) -> Tick {
@@ -116,7 +133,29 @@ impl View for Farm {
     }
 
     fn list_miners(&self, _: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError> {
+        self.lists_made.fetch_add(1, Relaxed);
         self.miners.clone()
+    }
+
+    fn list_workers(&self, _: Duration) -> Result<Vec<WorkerStatus>, ListError> {
+        self.lists_made.fetch_add(1, Relaxed);
+        self.workers.clone()
+    }
+
+    fn history(&self) -> HistoryStatus {
+        let totals = WorkerTotals { accepted: 1_000, ..WorkerTotals::default() };
+        let written = Some(Tick(NOW.as_micros() - 4_000_000));
+        HistoryStatus {
+            state: HistoryState::Writing,
+            bytes: 4_096,
+            written,
+            totals,
+            ..HistoryStatus::default()
+        }
+    }
+
+    fn worker_series(&self) -> usize {
+        self.series
     }
 
     fn log_lost(&self) -> u64 {
@@ -128,23 +167,19 @@ impl View for Farm {
     }
 }
 
-/// A block that one node has taken and the other has not answered for.
-fn found_block() -> BlockRecord {
-    let worker = "farm.a".into();
-    let said = |answer| NodeRecord { attempts: 1, answer: Some(answer), answered: Some(NOW) };
-    let silence = SubmitResult::Unknown("the node did not answer in time".into());
-    BlockRecord {
-        id: 1,
-        facts: Arc::new(BlockFacts { hash: pow::Hash256([0xab; 32]), height: 9, worker }),
-        job_number: Some(4),
-        found: Tick(98_000_000),
-        late: false,
-        restored: false,
-        first_byte: Some(Tick(98_001_500)),
-        journaled: Journaled::Durable,
-        sent_first: false,
-        outcome: Outcome::Accepted,
-        nodes: vec![said(SubmitResult::Accepted), said(silence)],
+/// A worker whose every field says something; every third has no connection.
+fn worker(number: u32) -> WorkerStatus {
+    let mut totals = WorkerTotals { accepted: 5, blocks: 2, ..WorkerTotals::default() };
+    totals.rejected[Reason::Stale as usize] = 3;
+    totals.difficulty_accepted = 5.5;
+    WorkerStatus {
+        name: format!("farm.{number:02}").into(),
+        totals,
+        hashes_per_second: 1e12,
+        long_rates: LongRates { hour: 2e12, day: 3e12 },
+        connections: number % 3,
+        last_share: Some(Tick(NOW.as_micros() - 7_000_000)),
+        best_difficulty: 77.0,
     }
 }
 
@@ -446,7 +481,7 @@ fn documented(page: &str) -> Vec<Metric> {
 
 #[test]
 fn every_metric_is_documented_and_every_documented_one_exists() {
-    let farm = Farm::new();
+    let farm = Farm { series: 1, ..Farm::new() };
     farm.change(|status| status.template_age_micros = Some(1));
     *farm.nodes.lock().expect("no test panics with it") = vec![bitcoind(NodeHealth::Ready)];
     let (_, text) = get(serving(Arc::new(farm)), "/metrics");
@@ -469,42 +504,15 @@ fn every_metric_is_documented_and_every_documented_one_exists() {
 }
 
 #[test]
-fn miners_come_in_pages_of_one_order() {
-    let address = serving(Arc::new(Farm::new()));
-    let (code, body) = json(address, "/api/v1/miners");
-    assert_eq!((code, body["total"].as_u64()), (200, Some(250)));
-    assert_eq!(body["miners"].as_array().map(Vec::len), Some(100));
-    let first = &body["miners"][0];
-    assert_eq!(first["connection"], 0);
-    assert_eq!(first["extranonce1"], "000001ff");
-    assert_eq!(first["connected_seconds"], 60.0);
-    assert_eq!(first["user_agent"], "cgminer/4.12 \"x\"");
-    let (_, body) = json(address, "/api/v1/miners?offset=240&limit=20");
-    assert_eq!(body["miners"].as_array().map(Vec::len), Some(10));
-    assert_eq!(body["miners"][9]["connection"], 249);
-    for bad in ["limit=0", "limit=1001", "limit=x", "offset=-1"] {
-        assert_eq!(json(address, &format!("/api/v1/miners?{bad}")).0, 400, "{bad}");
-    }
-}
-
-#[test]
-fn a_list_that_cannot_be_had_says_why() {
-    let codes = [(ListError::Busy, 429), (ListError::Timeout, 504), (ListError::Stopped, 503)];
-    for (reason, code) in codes {
-        let address = serving(Arc::new(Farm { miners: Err(reason), ..Farm::new() }));
-        let (found, body) = json(address, "/api/v1/miners");
-        assert_eq!(found, code);
-        assert_eq!(body["error"], reason.to_string());
-    }
-}
-
-#[test]
 fn status_and_page_show_the_farm_and_other_paths_are_refused() {
     let address = serving(Arc::new(Farm::new()));
     let (code, body) = json(address, "/api/v1/status");
     assert_eq!(code, 200);
     assert_eq!(body["work"], "current");
     assert_eq!(body["uptime_seconds"], 90.0);
+    assert_eq!(body["shares_ever"]["accepted"], 1_000);
+    assert_eq!(body["history"]["state"], "writing");
+    assert_eq!(body["history"]["written_age_seconds"], 4.0);
     assert_eq!(body["blocks"]["accepted"], 3);
     assert_eq!(body["shards"][1]["core"], 7);
     let (code, page) = get(address, "/");

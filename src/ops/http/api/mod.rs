@@ -1,47 +1,40 @@
-//! `/api/v1`: the farm's snapshot and the list of miners as JSON. Answers are bounded: a page of
-//! miners, never all of them.
+//! `/api/v1`: the farm's snapshot as JSON, and lists of what it is made of (`rows`). Answers are
+//! bounded: a page of a list, never all of it. `docs/openapi.json` describes every field; a test
+//! holds the two together.
+
+mod rows;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::ListError;
 use farm::blocks::{BlockRecord, Journaled, NodeRecord, Outcome};
 use farm::ledger::{Reason, WorkerTotals};
-use farm::messages::{MinerRow, MinerState};
+use farm::status::JobStatus;
 use node::source::{NodeHealth, NodeState};
 use serde_json::{Map, Value, json};
 use session::Tick;
 
+pub(super) use self::rows::{blocks, jobs, miners, workers};
+use super::query::Asked;
+use crate::history::BYTES_MAX;
 use crate::nodes::remedy;
 use crate::version;
 use crate::view::{
     View, coordinator_age_micros, coordinator_hangs, snapshot_age_micros, template_age_micros, work,
 };
 
-/// Rows of one page of miners.
-const ROWS_MAX: usize = 1_000;
-/// The shards answer within milliseconds; this is less than a request's deadline.
-const LIST_LIMIT: Duration = Duration::from_secs(3);
-/// Rows of a page that does not say how many.
-const ROWS_DEFAULT: usize = 100;
-
-/// Which page of miners: `offset` rows are left out, at most `limit` are shown.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct Page {
-    offset: Option<usize>,
-    limit: Option<usize>,
-}
-
 /// An error as every page gives it.
 pub(super) fn error(code: StatusCode, what: &str) -> Response {
     (code, Json(json!({ "error": what }))).into_response()
 }
 
-pub(super) async fn status(State(view): State<Arc<dyn View>>) -> Response {
+pub(super) async fn status(State(view): State<Arc<dyn View>>, asked: Asked) -> Response {
+    if let Err(nonsense) = asked.nothing_else() {
+        return nonsense.into();
+    }
     let now = view.now();
     let shards: Vec<Value> = view
         .shards()
@@ -79,21 +72,9 @@ pub(super) async fn status(State(view): State<Arc<dyn View>>) -> Response {
 /// it hangs, all of this is as old as the snapshot.
 fn farm(view: &dyn View, body: &mut Map<String, Value>) {
     let (status, now) = (&*view.status(), view.now());
-    let job = status.job.as_ref().map(|job| {
-        json!({
-            "number": job.number,
-            "tip": job.tip,
-            "height": job.height,
-            "previous_hash": hash(&job.prev_hash),
-            "bits": format!("{:08x}", job.bits),
-            "network_difficulty": job.network_difficulty,
-            "coinbase_satoshi": job.coinbase_value,
-            "transactions": job.transactions,
-            "weight": job.weight,
-            "age_seconds": seconds(now.since(job.received)),
-        })
-    });
-    let counts = &status.block_counts;
+    let (counts, history) = (&status.block_counts, view.history());
+    let mut ever = status.totals;
+    ever.add(&history.totals);
     let newest = status.blocks.iter().rev().map(|block| record(view, block, now));
     let more = [
         ("snapshot_age_seconds", json!(seconds(snapshot_age_micros(view, status)))),
@@ -105,12 +86,14 @@ fn farm(view: &dyn View, body: &mut Map<String, Value>) {
             }),
         ),
         ("work", json!(work(view, status).name())),
-        ("job", json!(job)),
+        ("job", json!(status.job.as_ref().map(|made| job(made, now)))),
         ("jobs_made", json!(status.jobs_made)),
         ("template_age_seconds", json!(template_age_micros(view, status).map(seconds))),
         ("miners", json!(status.connections)),
         ("workers", json!(status.workers)),
         ("hashes_per_second", json!(status.hashes_per_second)),
+        ("hashes_per_second_1h", json!(status.long_rates.hour)),
+        ("hashes_per_second_24h", json!(status.long_rates.day)),
         ("shares", totals(&status.totals)),
         (
             "blocks",
@@ -126,8 +109,36 @@ fn farm(view: &dyn View, body: &mut Map<String, Value>) {
             }),
         ),
         ("draining", json!(status.draining)),
+        ("shares_ever", totals(&ever)),
+        (
+            "history",
+            json!({
+                "state": history.state.name(),
+                "says": history.says,
+                "bytes": history.bytes,
+                "bytes_max": BYTES_MAX,
+                "failures": history.failures,
+                "written_age_seconds": history.written.map(|at| seconds(now.since(at))),
+            }),
+        ),
     ];
     body.extend(more.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// A job that miners have or had.
+fn job(job: &JobStatus, now: Tick) -> Value {
+    json!({
+        "number": job.number,
+        "tip": job.tip,
+        "height": job.height,
+        "previous_hash": hash(&job.prev_hash),
+        "bits": format!("{:08x}", job.bits),
+        "network_difficulty": job.network_difficulty,
+        "coinbase_satoshi": job.coinbase_value,
+        "transactions": job.transactions,
+        "weight": job.weight,
+        "age_seconds": seconds(now.since(job.received)),
+    })
 }
 
 /// One bitcoind: how it is, what can be done about that, and what else to look at.
@@ -165,14 +176,6 @@ fn totals(totals: &WorkerTotals) -> Value {
         "difficulty_accepted": totals.difficulty_accepted,
         "difficulty_rejected": totals.difficulty_rejected,
     })
-}
-
-/// The newest blocks, the newest first: what every node said, and how fast each went out.
-pub(super) async fn blocks(State(view): State<Arc<dyn View>>) -> Response {
-    let (status, now) = (view.status(), view.now());
-    let blocks: Vec<Value> =
-        status.blocks.iter().rev().map(|block| record(&*view, block, now)).collect();
-    Json(json!({ "unsettled": status.blocks_unsettled, "blocks": blocks })).into_response()
 }
 
 fn record(view: &dyn View, block: &BlockRecord, now: Tick) -> Value {
@@ -213,65 +216,6 @@ fn answer_of(view: &dyn View, node: usize, said: &NodeRecord, now: Tick) -> Valu
         "answer": said.answer.as_ref().map(|answer| answer.name()),
         "reason": said.answer.as_ref().and_then(|answer| answer.reason()),
         "age_seconds": said.answered.map(|at| seconds(now.since(at))),
-    })
-}
-
-pub(super) async fn miners(
-    State(view): State<Arc<dyn View>>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let Ok(Query(page)) = page else {
-        return error(StatusCode::BAD_REQUEST, "offset and limit are whole numbers");
-    };
-    let limit = page.limit.unwrap_or(ROWS_DEFAULT);
-    if !(1..=ROWS_MAX).contains(&limit) {
-        return error(StatusCode::BAD_REQUEST, &format!("limit is 1 to {ROWS_MAX}"));
-    }
-    let asked = view.clone();
-    let list = tokio::task::spawn_blocking(move || asked.list_miners(LIST_LIMIT));
-    let mut rows = match list.await {
-        Ok(Ok(rows)) => rows,
-        Ok(Err(reason)) => return no_list(reason),
-        Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR, "the list cannot be made"),
-    };
-    // One order for all pages: otherwise a row could be on two of them or on none.
-    rows.sort_by_key(|(shard, row)| (*shard, row.connection));
-    let now = view.now();
-    let total = rows.len();
-    let offset = page.offset.unwrap_or(0);
-    let shown = rows.iter().skip(offset).take(limit);
-    let shown: Vec<Value> = shown.map(|(shard, row)| miner(shard.0, row, now)).collect();
-    Json(json!({ "total": total, "offset": offset, "miners": shown })).into_response()
-}
-
-fn no_list(reason: ListError) -> Response {
-    let code = match reason {
-        ListError::Busy => StatusCode::TOO_MANY_REQUESTS,
-        ListError::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ListError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    error(code, &reason.to_string())
-}
-
-fn miner(shard: u16, row: &MinerRow, now: Tick) -> Value {
-    let state = match row.state {
-        MinerState::Connected => "connected",
-        MinerState::Subscribed => "subscribed",
-        MinerState::Mining => "mining",
-    };
-    json!({
-        "shard": shard,
-        "connection": row.connection,
-        "address": row.peer.to_string(),
-        "state": state,
-        "worker": &*row.worker,
-        "user_agent": &*row.user_agent,
-        "extranonce1": row.extranonce1.map(|prefix| hex(prefix.as_bytes())),
-        "difficulty": row.difficulty,
-        "accepted": row.accepted,
-        "rejected": row.rejected,
-        "connected_seconds": seconds(now.since(row.connected)),
-        "last_share_age_seconds": row.last_share.map(|tick| seconds(now.since(tick))),
     })
 }
 

@@ -1,0 +1,148 @@
+//! What workers have done outlives the process: the real binary, killed while they mine, started
+//! again on the same folder, and once more on one whose history is damaged.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use support::{Daemon, Home, LIMIT, get};
+
+/// Every hash is a share and none a block.
+const CHAIN: &str = "difficulty = 1e14\nblock_seconds = 0.0\n\
+    [difficulty]\nstart = 1e-10\nminimum = 1e-10\nmaximum = 1e-10\n\
+    [limits]\nworker_series = 2\n[log]\nformat = \"json\"\n";
+/// Whatever ends the process, no more than so much of the workers' doing is lost.
+const LOST_SECONDS_MAX: f64 = 10.0;
+
+fn start(home: &Home) -> (Daemon, String, String) {
+    let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
+    let address = |line: String| {
+        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        rest.expect("the log names the address").to_owned()
+    };
+    let stratum = address(daemon.wait_for("miners connect here"));
+    let pages = address(daemon.wait_for("pages are served here"));
+    daemon.until_ready(&pages);
+    (daemon, stratum, pages)
+}
+
+fn page(address: &str, path: &str) -> Value {
+    let answer = get(address, path);
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {body}"))
+}
+
+/// Mines `shares` good shares and one that is refused, and goes away.
+fn mine(stratum: &str, name: &str, shares: u32) {
+    let stream = TcpStream::connect(stratum).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
+    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
+        let line = lines.next().expect("it goes on");
+        let message: Value = serde_json::from_str(&line).expect("JSON");
+        if wanted(&message) {
+            return message;
+        }
+    };
+    let hello = format!(
+        "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}}\n\
+         {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n"
+    );
+    (&stream).write_all(hello.as_bytes()).expect("sent");
+    let job = next(&|message| message["method"] == "mining.notify");
+    let (job_id, ntime) = (&job["params"][0], &job["params"][7]);
+    for nonce in (0..shares).chain([0]) {
+        let id = if nonce > 0 { 10 + nonce } else { 9 };
+        let submit = format!(
+            "{{\"id\":{id},\"method\":\"mining.submit\",\"params\":[\"{name}\",{job_id},\
+             \"00000000\",{ntime},\"{nonce:08x}\"]}}\n"
+        );
+        (&stream).write_all(submit.as_bytes()).expect("sent");
+        next(&|message| message["id"] == id);
+    }
+}
+
+/// Accepted and refused shares of a worker, as the API has them.
+fn shares(pages: &str, name: &str) -> (u64, u64) {
+    let body = page(pages, &format!("/api/v1/workers?worker={name}"));
+    let shares = &body["workers"][0]["shares"];
+    let of = |result: &str| shares[result].as_u64().unwrap_or_default();
+    (of("accepted"), of("rejected"))
+}
+
+/// Asks until the pages are as wanted.
+fn until(pages: &str, what: &str, wanted: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !wanted() {
+        assert!(started.elapsed() < LIMIT, "{what}: {}", page(pages, "/api/v1/status"));
+    }
+}
+
+fn uptime(pages: &str) -> f64 {
+    page(pages, "/api/v1/status")["uptime_seconds"].as_f64().expect("a number")
+}
+
+/// When the history was last written, in seconds since the process began.
+fn written(pages: &str) -> f64 {
+    let status = page(pages, "/api/v1/status");
+    let uptime = status["uptime_seconds"].as_f64().expect("a number");
+    status["history"]["written_age_seconds"].as_f64().map_or(-1.0, |age| uptime - age)
+}
+
+#[test]
+fn totals_outlive_a_kill_and_a_damaged_history_is_moved_aside() {
+    let home = Home::new();
+    let (mut daemon, stratum, pages) = start(&home);
+    mine(&stratum, "farm.a", 50);
+    mine(&stratum, "farm.b", 20);
+    until(&pages, "the accounts", || {
+        shares(&pages, "farm.a") == (50, 1) && shares(&pages, "farm.b") == (20, 1)
+    });
+    let mined = uptime(&pages);
+    until(&pages, "the write", || written(&pages) > mined);
+    assert!(written(&pages) - mined < LOST_SECONDS_MAX, "{} to {mined}", written(&pages));
+    daemon.child.kill().expect("kill -9");
+    daemon.child.wait().expect("dead");
+
+    let (mut daemon, stratum, pages) = start(&home);
+    mine(&stratum, "farm.a", 7);
+    until(&pages, "both processes' sum", || shares(&pages, "farm.a") == (57, 2));
+    assert_eq!(shares(&pages, "farm.b"), (20, 1), "it has not come back, and is there");
+    // The snapshot is a second behind the accounts.
+    until(&pages, "of this process, and of both", || {
+        let status = page(&pages, "/api/v1/status");
+        status["shares"]["accepted"] == 7 && status["shares_ever"]["accepted"] == 77
+    });
+    let metrics = get(&pages, "/metrics");
+    for line in [
+        "headframe_worker_shares_total{worker=\"farm.a\",result=\"accepted\"} 57",
+        "headframe_worker_shares_total{worker=\"farm.b\",result=\"rejected\"} 1",
+        "headframe_history_up 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+    }
+    // An orderly end loses nothing at all.
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+    let (mut daemon, _, pages) = start(&home);
+    until(&pages, "the sum", || shares(&pages, "farm.a") == (57, 2));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+
+    fs::write(home.path("state/history.db"), "once upon a time").expect("written");
+    let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
+    let said = daemon.wait_for("the damaged history is here now");
+    assert!(said.contains("history.db.damaged-"), "{said}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+    let files = fs::read_dir(home.path("state")).expect("a folder").flatten();
+    let names: Vec<String> =
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    assert!(names.iter().any(|name| name.starts_with("history.db.damaged-")), "{names:?}");
+    assert!(names.iter().any(|name| name == "history.db"), "{names:?}");
+}
