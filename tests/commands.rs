@@ -12,7 +12,6 @@ mod secrets;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -282,34 +281,6 @@ fn at_work(address: &str) -> TcpStream {
     }
     drop(lines);
     stream
-}
-
-#[test]
-fn the_service_manager_hears_ready_alive_and_stopping() {
-    let house = Home::new();
-    let file = house.write(&house.config(""));
-    let socket = house.path("notify");
-    let manager = UnixDatagram::bind(&socket).expect("a socket");
-    manager.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    let mut command = Command::new(HEADFRAME);
-    command.arg("run").arg("--config").arg(&file).stderr(Stdio::piped());
-    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "10000000");
-    let mut daemon = Daemon::of(command.env_remove("WATCHDOG_PID").spawn().expect("it runs"));
-    let hear = || {
-        let mut bytes = [0; 256];
-        let count = manager.recv(&mut bytes).expect("it speaks in time");
-        String::from_utf8_lossy(&bytes[..count]).trim_end().to_owned()
-    };
-    assert_eq!(hear(), "READY=1");
-    assert_eq!(hear(), "WATCHDOG=1");
-    assert_eq!(hear(), "WATCHDOG=1", "once a second");
-    daemon.signal("TERM");
-    let mut last = hear();
-    while last == "WATCHDOG=1" {
-        last = hear();
-    }
-    assert_eq!(last, "STOPPING=1");
-    assert_eq!(daemon.end(), Some(0));
 }
 
 #[test]

@@ -32,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "crossbeam",
             "nix",
             "rustix",
+            "sd-notify",
             "tracing",
         ],
     ),

@@ -1,8 +1,11 @@
-//! The engine's only `unsafe`: an event counter as a file of glommio, so that the coordinator's
-//! executor can await its wakes. Called by `coordinator.rs`.
+//! The engine's only `unsafe`: descriptors that change hands by their numbers. An event counter
+//! becomes a file of glommio, so that the coordinator's executor can await its wakes
+//! (`coordinator.rs`); what the service manager passed becomes ours (`kept.rs`).
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use glommio::io::BufferedFile;
 
@@ -11,6 +14,23 @@ pub(crate) fn as_file(descriptor: OwnedFd) -> BufferedFile {
     // SAFETY: the descriptor is open, ours alone, and given away by `into_raw_fd`; the file closes
     // it.
     unsafe { BufferedFile::from_raw_fd(descriptor.into_raw_fd()) }
+}
+
+/// Takes over, once in the life of the process, the descriptors that the service manager passed to
+/// it, with their names. Later calls find none.
+///
+/// # Errors
+/// Where the environment speaks of descriptors that are not there, or names too few or too many.
+pub(crate) fn passed_by_manager() -> io::Result<Vec<(String, OwnedFd)>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return Ok(Vec::new());
+    }
+    let passed = sd_notify::listen_fds_with_names()?;
+    // SAFETY: the environment says that these are for this very process and for nothing else in
+    // it, sd-notify found all of them open, and nobody takes them a second time.
+    let own = |descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(passed.map(|(descriptor, name)| (name, own(descriptor))).collect())
 }
 
 #[cfg(test)]

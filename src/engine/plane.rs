@@ -11,6 +11,7 @@
 //! ends the process instead (`guard.rs`), behind the turn in which it came. Blocks that were found
 //! leave the shard in either case.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub(crate) struct Berth {
     pub(crate) index: u16,
     pub(crate) core: usize,
     pub(crate) listeners: Vec<OwnedFd>,
+    /// Connections for its first life, each with the place of its listener.
+    pub(crate) waiting: RefCell<Vec<(usize, OwnedFd)>>,
     pub(crate) settings: ShardSettings,
     /// The connections of all shards.
     pub(crate) total: Arc<Total>,
@@ -203,8 +206,12 @@ fn make_ring(berth: &Berth, lane: &ShardEnd) -> Result<Ring, StartError> {
         Instant::now() < until
     };
     let mut ring = new_ring(|| Ring::new(setup.clone()), pause).map_err(StartError::Ring)?;
+    let mut listeners = Vec::new();
     for listener in &berth.listeners {
-        ring.listen(listener.try_clone().map_err(descriptor)?);
+        listeners.push(ring.listen(listener.try_clone().map_err(descriptor)?));
+    }
+    for (listener, connection) in berth.waiting.take() {
+        ring.bring(listeners[listener], connection);
     }
     ring.watch(lane.counter().map_err(descriptor)?);
     Ok(ring)

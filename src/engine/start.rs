@@ -1,6 +1,7 @@
 //! The engine: starts its threads in order, and is the handle by which `ops` looks at them and
 //! stops them. It owns no data of the shards and never waits for one of them, except to end.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use shard::{AdmissionSettings, Counters, ShardSettings, Total};
 
 use crate::config::{EngineConfig, Host, StartError};
 use crate::coordinator::{self, Board, Command, Desk, Miners};
+use crate::kept::{Inherited, Keeper, Listeners, NoKeeper};
 use crate::lanes::{Bell, BlocksUnderWay, CoordinatorEnd, LaneStatus, Line};
-use crate::listener::bind_group;
 use crate::placement::Placement;
 use crate::plane::{Berth, Ready};
 use crate::pulse::Pulse;
@@ -83,6 +84,20 @@ impl Engine {
     /// # Errors
     /// Whose fault it is and what to change; nothing runs then.
     pub fn start(config: EngineConfig, node: NodeLink) -> Result<Engine, StartError> {
+        Engine::start_again(config, node, Inherited::default(), &mut NoKeeper)
+    }
+
+    /// Starts with the listeners of an earlier process, as far as they are still wanted, and gives
+    /// all to a keeper for the next one.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_again(
+        config: EngineConfig,
+        node: NodeLink,
+        inherited: Inherited,
+        keeper: &mut dyn Keeper,
+    ) -> Result<Engine, StartError> {
         let placement = Placement::choose(config.shards, &config.cores)?;
         if placement.crowded {
             tracing::warn!(
@@ -90,7 +105,9 @@ impl Engine {
                 "more shards than cores of their own: they share cores and gain nothing"
             );
         }
-        let (addresses, listeners) = bind_all(&config, placement.shards.len())?;
+        let shards = placement.shards.len();
+        let listeners = Listeners::open(&config.listen, shards, inherited, keeper)?;
+        let addresses = listeners.addresses.clone();
         // Every thread from here on inherits the mask: signals are the ops thread's alone.
         let _blocked = SignalsBlocked::new()?;
         let bell = Bell::awaited().map_err(bell_failed)?;
@@ -142,12 +159,16 @@ impl Engine {
     fn start_shards(
         &mut self,
         config: &EngineConfig,
-        listeners: Vec<Vec<OwnedFd>>,
+        listeners: Listeners,
     ) -> Result<(), StartError> {
         let (started, ready) = channel();
         let total = Arc::new(Total::default());
-        for (index, listeners) in listeners.into_iter().enumerate() {
-            let berth = self.berth(config, index, listeners, total.clone());
+        let Listeners { sockets, mut waiting, .. } = listeners;
+        let each = waiting.len().div_ceil(sockets.len());
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let berth = self.berth(config, index, sockets, total.clone());
+            let rest = waiting.split_off(each.min(waiting.len()));
+            berth.waiting.replace(std::mem::replace(&mut waiting, rest));
             let started = started.clone();
             let join: Join = match config.host {
                 Host::Glommio => {
@@ -184,6 +205,7 @@ impl Engine {
             core: self.placement.shards[index],
             listeners,
             settings: shard_settings(config, number, self.placement.shards.len()),
+            waiting: RefCell::default(),
             total,
             kernel: config.kernel,
             gather: config.gather,
@@ -314,30 +336,6 @@ impl std::fmt::Debug for Engine {
         let Engine { addresses, placement, .. } = self;
         write!(f, "Engine({addresses:?}, {placement:?})")
     }
-}
-
-/// All sockets: the addresses, and for each shard one socket per address in their order.
-fn bind_all(
-    config: &EngineConfig,
-    shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), StartError> {
-    if config.listen.is_empty() {
-        return Err(StartError::NoListener);
-    }
-    let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    for listen in &config.listen {
-        // One wildcard for both families, unless IPv4 has a listener of its own on that port.
-        let mut others = config.listen.iter().map(|other| other.address);
-        let dual_stack =
-            !others.any(|other| other.is_ipv4() && other.port() == listen.address.port());
-        let (bound, group) = bind_group(listen.address, dual_stack, shards)?;
-        addresses.push(bound);
-        for (shard, socket) in sockets.iter_mut().zip(group) {
-            shard.push(socket);
-        }
-    }
-    Ok((addresses, sockets))
 }
 
 fn coordinator_settings(config: &EngineConfig) -> CoordinatorSettings {

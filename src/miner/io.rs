@@ -174,7 +174,11 @@ impl Io {
             match connected(stream) {
                 Ok(false) => return,
                 Ok(true) => self.opened(index),
-                Err(_) => return self.close(index),
+                Err(error) => {
+                    let refused = error.kind() == ErrorKind::ConnectionRefused;
+                    self.tally().stats.refused += u64::from(refused);
+                    return self.close(index);
+                }
             }
         }
         if self.connections[index].flush().is_err() {

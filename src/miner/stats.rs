@@ -19,6 +19,8 @@ pub struct Stats {
     pub working: usize,
     /// Connections opened again after a close.
     pub reconnects: u64,
+    /// Connects that were refused: nobody listened.
+    pub refused: u64,
     /// Hashes tried.
     pub hashes: u64,
     /// Shares sent.

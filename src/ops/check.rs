@@ -22,7 +22,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     if own.is_none() {
         host::await_ports(&config);
     }
-    findings.extend(host::ports(&config, own));
+    findings.extend(host::ports(&config, own, &[]));
     findings.extend(of_money(&config));
     if let NodeConfig::Bitcoind(nodes) = &config.node {
         findings.extend(logins::findings(nodes, places.path()));

@@ -190,37 +190,39 @@ fn clock() -> Option<Finding> {
 
 /// Waits until nobody listens on the fixed ports, for two seconds at most: a restart at once
 /// finds those of the process before it still taken, and is not to fail by it. Who holds them
-/// after that, [`ports`] says.
-pub fn await_ports(config: &Config) {
+/// after that, [`ports`] says. What was `kept` for this process is not waited for.
+pub fn await_ports(config: &Config, kept: &[SocketAddr]) {
     let until = Instant::now() + PORT_LIMIT;
-    await_addresses(config, || {
+    await_addresses(config, kept, || {
         thread::sleep(PORT_RETRY_EVERY);
         Instant::now() < until
     });
 }
 
 /// Tries the fixed ports until none is taken, or `pause` says that it has been long enough.
-fn await_addresses(config: &Config, mut pause: impl FnMut() -> bool) {
+fn await_addresses(config: &Config, kept: &[SocketAddr], mut pause: impl FnMut() -> bool) {
     let taken = |address: SocketAddr| {
         let bound = TcpListener::bind(address);
         bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     };
-    while addresses(config).any(|(_, address)| taken(address)) && pause() {}
+    while foreign(config, kept).any(|(_, address)| taken(address)) && pause() {}
 }
 
 /// Whether every fixed port can be listened on. What the headframe that runs as `own` listens on
-/// is no fault: `check` must be usable beside it.
-pub fn ports(config: &Config, own: Option<u32>) -> Vec<Finding> {
-    addresses(config).filter_map(|(spot, address)| port(spot, address, own)).collect()
+/// is no fault: `check` must be usable beside it. Nor is what was `kept` for this process.
+pub fn ports(config: &Config, own: Option<u32>, kept: &[SocketAddr]) -> Vec<Finding> {
+    foreign(config, kept).filter_map(|(spot, address)| port(spot, address, own)).collect()
 }
 
-/// The addresses of the miners and of the pages, each with its place in the file.
-fn addresses(config: &Config) -> impl Iterator<Item = (Spot, SocketAddr)> {
+/// The addresses of the miners and of the pages, each with its place in the file, but those whose
+/// sockets were kept for this process.
+fn foreign(config: &Config, kept: &[SocketAddr]) -> impl Iterator<Item = (Spot, SocketAddr)> {
     let listen = config.listen.iter().enumerate().flat_map(|(table, listen)| {
         let spot = move |item| Spot { section: "listen", table, key: "address", item };
         listen.addresses.iter().enumerate().map(move |(item, address)| (spot(item), *address))
     });
-    listen.chain([(Spot::of("http", "address"), config.http)])
+    let all = listen.chain([(Spot::of("http", "address"), config.http)]);
+    all.filter(|(_, address)| !kept.contains(address))
 }
 
 fn port(spot: Spot, address: SocketAddr, own: Option<u32>) -> Option<Finding> {
@@ -357,21 +359,28 @@ mod tests {
                  [node]\nsimulated = true\n"
             );
             let (config, _) = Config::parse(Path::new("farm.toml"), &text).expect("a good file");
+            let held = holder.local_addr().expect("it is bound");
+            await_addresses(&config, &[held], || panic!("what is kept is not waited for"));
+            assert_eq!(ports(&config, None, &[held]), Vec::new());
             let mut pauses = 0;
-            await_addresses(&config, || {
+            await_addresses(&config, &[], || {
                 pauses += 1;
                 pauses < 5
             });
-            assert_eq!((pauses, ports(&config, None).len()), (5, 1), "it is held all the time");
+            assert_eq!(
+                (pauses, ports(&config, None, &[]).len()),
+                (5, 1),
+                "it is held all the time"
+            );
             let (mut holder, mut pauses) = (Some(holder), 0);
-            await_addresses(&config, || {
+            await_addresses(&config, &[], || {
                 pauses += 1;
                 if pauses == 3 {
                     holder = None;
                 }
                 true
             });
-            assert_eq!((pauses, ports(&config, None)), (3, Vec::new()));
+            assert_eq!((pauses, ports(&config, None, &[])), (3, Vec::new()));
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod host;
 pub mod http;
 mod logins;
 pub mod logs;
+mod manager;
 pub mod metrics;
 mod nodes;
 pub mod run;

@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::Inherited;
 use node::simulated::Control;
-use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,21 +22,27 @@ use crate::firmware::FirmwareLog;
 use crate::history::History;
 use crate::host;
 use crate::logs::{LogCounts, Logs};
+use crate::manager::Manager;
 use crate::signals::{Asked, Signals};
+use crate::start::Surroundings;
 use crate::state::{self, StateFolder};
 use crate::summary::Summary;
-use crate::view::{Running, View, hanging};
+use crate::view::{Running, View};
 use crate::{http, logins, signals, start, version};
 
 /// SIGTERM drains within 5 s: the shards have 4 s of them, the rest is for ending the threads.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
 /// All of it, the history's last seconds with it; they have what the drain has left.
 const END_LIMIT: Duration = Duration::from_millis(4_800);
-/// How often the farm is looked at, and the watchdog fed where all is well.
+/// How often the farm is looked at, and the service manager told how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until a signal ends it.
 pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
+    // First of all, while the descriptors that were passed are the only ones of their numbers.
+    let inherited = Inherited::take().map_err(|error| {
+        Stop::unavailable(format!("what the service manager passed cannot be used: {error}"))
+    })?;
     let (config, places) = Config::load(args.config.as_deref())?;
     host::raise_limits().map_err(Stop::unavailable)?;
     let mut findings = host::findings(&config);
@@ -45,8 +52,9 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
     let warnings = allowed(findings, &places)?;
     let folder = state::folder(config.state_directory.as_deref()).map_err(Stop::unavailable)?;
     let state = StateFolder::take(&folder).map_err(Stop::unavailable)?;
-    host::await_ports(&config);
-    allowed(host::ports(&config, None), &places)?;
+    let kept = inherited.addresses();
+    host::await_ports(&config, &kept);
+    allowed(host::ports(&config, None, &kept), &places)?;
     let asked = signals::start()?;
     let logs = Logs::start(config.log)?;
     tracing::info!(version = version::LONG, state = %state.path().display(), "headframe starts");
@@ -57,7 +65,16 @@ pub fn run(args: &FileArgs) -> Result<Exit, Stop> {
         .enable_all()
         .build()
         .map_err(Stop::unavailable)?;
-    let farm = runtime.block_on(serve(&config, state.path(), asked, logs.counts()))?;
+    let mut manager = Manager::found();
+    let surroundings = Surroundings {
+        state: Some(state.path()),
+        logs: Some(logs.counts()),
+        inherited,
+        keeper: &mut manager,
+    };
+    let opened = runtime.block_on(open(&config, surroundings))?;
+    let others = Others { asked, logs: logs.counts(), manager };
+    let farm = runtime.block_on(serve(&config, state.path(), opened, others))?;
     // The pages hold the farm too: they go first.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let orderly = Arc::into_inner(farm).is_none_or(|farm| farm.engine.stop());
@@ -76,22 +93,29 @@ fn allowed(findings: Vec<Finding>, places: &Places) -> Result<Vec<String>, Stop>
     Err(Stop { exit: Exit::Unavailable, lines })
 }
 
-/// Starts the farm and looks after it until it is drained.
+/// Whom the daemon hears and tells, beside miners, nodes and readers of pages.
+struct Others {
+    asked: Signals,
+    logs: LogCounts,
+    manager: Manager,
+}
+
+/// Looks after a farm until it is drained.
 async fn serve(
     config: &Config,
     state: &Path,
-    mut asked: Signals,
-    logs: LogCounts,
+    opened: Open,
+    others: Others,
 ) -> Result<Arc<Running>, Stop> {
-    let Open { farm, chain: _chain, pages } = open(config, Some(state), Some(logs.clone())).await?;
+    let Open { farm, chain: _chain, pages } = opened;
+    let Others { mut asked, logs, mut manager } = others;
     for address in farm.engine.local_addrs() {
         tracing::info!(%address, "miners connect here");
     }
     tracing::info!(address = %pages, "pages are served here");
-    tell_manager(&[NotifyState::Ready]);
+    manager.ready(&*farm);
     let history = History::start(state, &farm)?;
-    let watched = sd_notify::watchdog_enabled().is_some();
-    let mut look = interval(LOOK_EVERY);
+    let mut look = interval(manager.look_every().min(LOOK_EVERY));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut blocks = BlockLog::default();
     let mut firmware = FirmwareLog::default();
@@ -113,14 +137,12 @@ async fn serve(
                 firmware.tell(&farm.shards(), status.job.as_ref(), config.extranonce2_size());
                 summary.tell(farm.now(), &status);
                 logs.tell();
-                if watched && hanging(&*farm).is_empty() {
-                    tell_manager(&[NotifyState::Watchdog]);
-                }
+                manager.look(&*farm);
             }
         }
     }
     let end = Instant::now() + END_LIMIT;
-    drain(&farm).await;
+    drain(&farm, &mut manager).await;
     tell(&mut blocks, &farm);
     // On a thread of its own, so that the pages are served meanwhile.
     let stopped = tokio::task::spawn_blocking(move || history.stop(end)).await;
@@ -142,16 +164,12 @@ pub(crate) struct Open {
 
 /// Starts the farm and serves its pages. The pages' port comes first: it is the cheaper one to
 /// find taken.
-pub(crate) async fn open(
-    config: &Config,
-    state: Option<&Path>,
-    logs: Option<LogCounts>,
-) -> Result<Open, Stop> {
+pub(crate) async fn open(config: &Config, surroundings: Surroundings<'_>) -> Result<Open, Stop> {
     let listener = TcpListener::bind(config.http).await.map_err(|error| {
         Stop::unavailable(format!("[http] address {} cannot be used: {error}", config.http))
     })?;
     let pages = listener.local_addr().map_err(Stop::unavailable)?;
-    let (farm, chain) = start::start(config, state, logs)?;
+    let (farm, chain) = start::start(config, surroundings)?;
     let farm = Arc::new(farm);
     let view: Arc<dyn View> = farm.clone();
     tokio::spawn(http::serve(listener, view));
@@ -165,17 +183,21 @@ pub(crate) async fn drained(farm: &Arc<Running>) -> bool {
     drained.unwrap_or(false)
 }
 
-async fn drain(farm: &Arc<Running>) {
+/// The service manager hears all the while that it goes on, and how far it is.
+async fn drain(farm: &Arc<Running>, manager: &mut Manager) {
     tracing::info!("draining: no new miners, answering what was read");
-    tell_manager(&[NotifyState::Stopping]);
-    if !drained(farm).await {
+    manager.stopping();
+    let mut drained = pin!(drained(farm));
+    let mut look = interval(LOOK_EVERY);
+    let in_time = loop {
+        tokio::select! {
+            // The manager hears of it once at least.
+            biased;
+            _ = look.tick() => manager.draining(&**farm),
+            in_time = &mut drained => break in_time,
+        }
+    };
+    if !in_time {
         tracing::warn!("not everything was drained in time");
-    }
-}
-
-/// Without a service manager there is nobody to tell; that it cannot be reached is for the log.
-fn tell_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("the service manager cannot be told: {error}");
     }
 }

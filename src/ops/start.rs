@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::{Engine, EngineConfig, StartError};
+use engine::{Engine, EngineConfig, Inherited, Keeper, StartError};
 use node::blocks::{Journal, JournaledBlock};
 use node::simulated::Control;
 use pow::{Difficulty, Kernel};
@@ -27,14 +27,26 @@ const PAYOUT_OF_THE_SIMULATION: [u8; 1] = [0x51];
 /// 2026-01-01, in seconds since 1970.
 const JOB_NUMBERS_SINCE: u64 = 1_767_225_600;
 
-/// Starts the nodes' threads and the engine, and gives the means to steer a simulated chain.
-/// Blocks are journaled in the folder `state`, if one is given. The threads inherit this thread's
-/// signal mask and cores: call it from a thread that is not pinned, after `signals::start`.
+/// What a process gets from those around it, beside its file.
+pub struct Surroundings<'a> {
+    /// Where blocks are journaled, if anywhere.
+    pub state: Option<&'a Path>,
+    /// What the log has lost and held back, where there is a log.
+    pub logs: Option<LogCounts>,
+    /// Listeners that were kept for this process.
+    pub inherited: Inherited,
+    /// Who keeps them for the next one.
+    pub keeper: &'a mut dyn Keeper,
+}
+
+/// Starts the nodes' threads and the engine, and gives the means to steer a simulated chain. The
+/// threads inherit this thread's signal mask and cores: call it from a thread that is not pinned,
+/// after `signals::start`.
 pub fn start(
     config: &Config,
-    state: Option<&Path>,
-    logs: Option<LogCounts>,
+    surroundings: Surroundings<'_>,
 ) -> Result<(Running, Option<Control>), Stop> {
+    let Surroundings { state, logs, inherited, keeper } = surroundings;
     let started = engine::now();
     let engine_config = engine_config(config)?;
     let journal = state.map(|state| journal(state, &config.node.chain())).transpose()?;
@@ -51,7 +63,8 @@ pub fn start(
             (link, Some(nodes), None)
         }
     };
-    let engine = Engine::start(engine_config, link).map_err(|error| match error {
+    let engine = Engine::start_again(engine_config, link, inherited, keeper);
+    let engine = engine.map_err(|error| match error {
         StartError::ThreadEnded(_) => Stop::internal(error),
         error => Stop::unavailable(error),
     })?;

@@ -188,6 +188,18 @@ impl Ring {
         ListenerIndex(index)
     }
 
+    /// Takes over a connection that was accepted before this ring was there, as if it had come to
+    /// one of its listeners.
+    pub fn bring(&mut self, listener: ListenerIndex, file: OwnedFd) {
+        match peer_of(&file) {
+            Some(peer) => {
+                let socket = Socket(file);
+                self.local.push_back(Completion::Accepted { listener, socket, peer });
+            }
+            None => self.statistics.gone_at_accept += 1,
+        }
+    }
+
     /// Reports [`Completion::Woken`] whenever this non-blocking event counter was written to.
     pub fn watch(&mut self, counter: OwnedFd) {
         self.watches.push(counter);

@@ -106,12 +106,13 @@ fn find_a_block_and_panic(folder: &Path, panics: Where) {
     config.start_difficulty = Difficulty::new(1e-9).expect("a positive number");
     config.wished_pace = None;
     let placement = Placement::choose(1, &[]).expect("this process runs on some core");
-    let (addresses, mut listeners) = bind_all(&config, 1).expect("a free port");
+    let listeners = Listeners::open(&config.listen, 1, Inherited::default(), &mut NoKeeper);
+    let Listeners { addresses, mut sockets, .. } = listeners.expect("a free port");
     let bell = Bell::awaited().expect("an eventfd");
     let address = addresses[0];
     let engine = Engine::start_coordinator(&config, placement, addresses, bell, link);
     let engine = engine.expect("a coordinator");
-    let berth = engine.berth(&config, 0, listeners.remove(0), Arc::default());
+    let berth = engine.berth(&config, 0, sockets.remove(0), Arc::default());
     std::thread::spawn(move || submit_shares(TcpStream::connect(address).expect("it listens")));
     let fence = Fence::new(0);
     let trap = Trap { fence: &fence, counters: &engine.counters[0], panics };

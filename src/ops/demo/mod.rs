@@ -8,6 +8,7 @@ mod verdict;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use engine::{Inherited, NoKeeper};
 use miner::{Fleet, FleetConfig};
 use node::simulated::Control;
 use pow::Kernel;
@@ -22,6 +23,7 @@ use crate::exit::{Exit, Stop, say};
 use crate::finding::Finding;
 use crate::run::{self, Open};
 use crate::signals::{Asked, Signals};
+use crate::start::Surroundings;
 use crate::state::StateFolder;
 use crate::view::{Running, View};
 use crate::{host, signals};
@@ -193,7 +195,10 @@ async fn show(
     asked: Signals,
     progress: &mut Progress,
 ) -> Result<Outcome, Stop> {
-    let Open { farm, chain, pages } = run::open(config, None, None).await?;
+    let nothing_kept = Inherited::default();
+    let surroundings =
+        Surroundings { state: None, lost: None, inherited: nothing_kept, keeper: &mut NoKeeper };
+    let Open { farm, chain, pages } = run::open(config, surroundings).await?;
     let node = chain.ok_or_else(|| Stop::internal("the demo's node is not simulated"))?;
     work(&farm).await?;
     let fleet = plan.fleet(&farm)?;

@@ -1,0 +1,224 @@
+//! A service manager as small as can be, for one daemon: it hears what the daemon says on its
+//! socket, keeps the descriptors that it is given, and passes them to the next process as systemd
+//! does: from number 3 on, told of in LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::fs::fstat;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::support::{Daemon, HEADFRAME, Home, LIMIT};
+
+/// Puts the passed descriptors where the protocol wants them, and becomes the daemon. Its id is
+/// the shell's.
+const LAUNCH: &str = "ulimit -c 0; number=3
+    for passed in $PASSED; do
+        eval \"exec $number<&$passed $passed<&-\"
+        number=$((number + 1))
+    done
+    unset PASSED
+    LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$0\" run --config \"$1\"";
+/// Above what the shell and the daemon's start number themselves.
+const PASSED_FROM: i32 = 100;
+/// One datagram, and the descriptors that can come with it.
+const DATAGRAM_BYTES: usize = 4_096;
+/// Ends the thread that listens.
+const END: &str = "END";
+/// Tells apart what was said before.
+const MARK: &str = "MARK";
+/// One daemon is started at a time: until the shell runs, its descriptors are open to every child
+/// of this process.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts a process that no manager knows, and that inherits none of what they pass.
+pub(crate) fn alone(start: impl FnOnce() -> Daemon) -> Daemon {
+    let _starting = STARTING.lock().expect("nobody panicked");
+    start()
+}
+
+/// What the daemon said in one datagram, and when it was heard.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    pub(crate) lines: Vec<String>,
+}
+
+impl Told {
+    pub(crate) fn says(&self, line: &str) -> bool {
+        self.lines.iter().any(|told| told == line)
+    }
+
+    /// The value of a variable that it names.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// The descriptors that are kept, by name.
+type Store = Arc<Mutex<Vec<(String, OwnedFd)>>>;
+
+pub(crate) struct Manager {
+    socket: PathBuf,
+    store: Store,
+    told: Receiver<Told>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Manager {
+    pub(crate) fn new(home: &Home) -> Manager {
+        let socket = home.path("notify");
+        let heard = UnixDatagram::bind(&socket).expect("a socket");
+        let (sender, told) = channel();
+        let store = Store::default();
+        let theirs = store.clone();
+        let thread = Some(std::thread::spawn(move || listen(&heard, &sender, &theirs)));
+        Manager { socket, store, told, thread }
+    }
+
+    /// Starts a daemon with everything that is kept.
+    pub(crate) fn start(&self, file: &Path) -> Daemon {
+        let starting = STARTING.lock().expect("nobody panicked");
+        let (names, passed): (Vec<String>, Vec<OwnedFd>) = self.passed().into_iter().unzip();
+        let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let mut command = Command::new("bash");
+        command.args(["-c", LAUNCH, HEADFRAME]).arg(file).stderr(Stdio::piped());
+        command.env("NOTIFY_SOCKET", &self.socket).env("WATCHDOG_USEC", "10000000");
+        command.env("PASSED", numbers.join(" "));
+        if !names.is_empty() {
+            command.env("LISTEN_FDS", names.len().to_string());
+            command.env("LISTEN_FDNAMES", names.join(":"));
+        }
+        let daemon = Daemon::of(command.spawn().expect("it runs"));
+        drop((passed, starting));
+        daemon
+    }
+
+    /// Second handles that a child inherits.
+    fn passed(&self) -> Vec<(String, OwnedFd)> {
+        let copy = |(name, kept): &(String, OwnedFd)| {
+            let copy = fcntl_dupfd_cloexec(kept, PASSED_FROM).expect("a number");
+            fcntl_setfd(&copy, FdFlags::empty()).expect("it is open");
+            (name.clone(), copy)
+        };
+        self.lock().iter().map(copy).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, OwnedFd)>> {
+        self.store.lock().expect("nobody panicked")
+    }
+
+    /// What is kept, by name.
+    pub(crate) fn kept(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.lock().iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Closes everything that is kept, as when a service is stopped for good.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    /// The next thing that the daemon says.
+    pub(crate) fn hear(&self) -> Told {
+        self.told.recv_timeout(LIMIT).expect("it speaks in time")
+    }
+
+    /// Listens until the daemon says a line.
+    pub(crate) fn hear_until(&self, line: &str) -> Told {
+        let since = Instant::now();
+        loop {
+            let told = self.hear();
+            if told.says(line) {
+                return told;
+            }
+            assert!(since.elapsed() < LIMIT, "it never said {line:?}, last {told:?}");
+        }
+    }
+
+    /// Everything that was said and not heard yet.
+    pub(crate) fn rest(&self) -> Vec<Told> {
+        // Datagrams keep their order.
+        self.send(MARK);
+        std::iter::from_fn(|| Some(self.hear()).filter(|told| !told.says(MARK))).collect()
+    }
+
+    fn send(&self, text: &str) {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.send_to(text.as_bytes(), &self.socket).expect("it is heard");
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.send(END);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))), "the manager failed");
+    }
+}
+
+fn listen(socket: &UnixDatagram, told: &Sender<Told>, store: &Store) {
+    loop {
+        let (text, files) = receive(socket);
+        if text == END {
+            return;
+        }
+        let lines = text.lines().map(str::to_owned).collect();
+        let new = Told { at: Instant::now(), lines };
+        take(&new, files, &mut store.lock().expect("nobody panicked"));
+        // Nobody listens any more when a test has failed.
+        let _ = told.send(new);
+    }
+}
+
+/// Keeps and forgets as systemd does. A barrier's descriptor is closed by being dropped.
+fn take(told: &Told, files: Vec<OwnedFd>, store: &mut Vec<(String, OwnedFd)>) {
+    let name = told.value("FDNAME").unwrap_or("stored");
+    if told.says("FDSTOREREMOVE=1") {
+        store.retain(|(kept, _)| kept != name);
+    }
+    if told.says("FDSTORE=1") {
+        assert!(!name.contains(':') && name.is_ascii(), "{name:?} is no name");
+        for file in files {
+            let inode = |file: &OwnedFd| fstat(file).expect("a file").st_ino;
+            if !store.iter().any(|(_, kept)| inode(kept) == inode(&file)) {
+                store.push((name.to_owned(), file));
+            }
+        }
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+    let mut bytes = [0; DATAGRAM_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [IoSliceMut::new(&mut bytes)];
+    let message = recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let count = message.expect("a datagram").bytes;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            files.extend(passed);
+        }
+    }
+    (String::from_utf8_lossy(&bytes[..count]).into_owned(), files)
+}
+
+/// What the kernel calls a process's limit of open files, raised to what it may be.
+pub(crate) fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let all = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, all).expect("as many as are allowed");
+    maximum.unwrap_or(u64::MAX)
+}
