@@ -252,6 +252,18 @@ fn other_shards_and_addresses_are_what_the_next_process_keeps() {
 }
 
 #[test]
+fn a_store_that_is_too_small_is_said() {
+    let place = Place::new(3, 1_000);
+    let manager = Manager::new(&place.home);
+    let mut daemon = manager.start(&place.file(&[0, 1, 2], 3));
+    let warning = daemon.wait_for("FileDescriptorStoreMax=9");
+    assert!(warning.contains("keeps 8 of 9 listeners"), "{warning}");
+    manager.hear_until("READY=1");
+    assert_eq!(manager.kept().len(), manager::KEPT_MAX);
+    drained(&mut daemon);
+}
+
+#[test]
 fn a_farm_is_drained_in_time() {
     let miners = asked_for("HEADFRAME_DRAINED_MINERS", DRAINED_MINERS);
     manager::raise_open_files();

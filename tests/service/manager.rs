@@ -30,6 +30,8 @@ const LAUNCH: &str = "ulimit -c 0; number=3
     LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$0\" run --config \"$1\"";
 /// Above what the shell and the daemon's start number themselves.
 const PASSED_FROM: i32 = 100;
+/// Descriptors that are kept at most, of which the daemon is told.
+pub(crate) const KEPT_MAX: usize = 8;
 /// One datagram, and the descriptors that can come with it.
 const DATAGRAM_BYTES: usize = 4_096;
 /// Ends the thread that listens.
@@ -93,7 +95,7 @@ impl Manager {
         let mut command = Command::new("bash");
         command.args(["-c", LAUNCH, HEADFRAME]).arg(file).stderr(Stdio::piped());
         command.env("NOTIFY_SOCKET", &self.socket).env("WATCHDOG_USEC", "10000000");
-        command.env("PASSED", numbers.join(" "));
+        command.env("PASSED", numbers.join(" ")).env("FDSTORE", KEPT_MAX.to_string());
         if !names.is_empty() {
             command.env("LISTEN_FDS", names.len().to_string());
             command.env("LISTEN_FDNAMES", names.join(":"));
@@ -191,7 +193,8 @@ fn take(told: &Told, files: Vec<OwnedFd>, store: &mut Vec<(String, OwnedFd)>) {
         assert!(!name.contains(':') && name.is_ascii(), "{name:?} is no name");
         for file in files {
             let inode = |file: &OwnedFd| fstat(file).expect("a file").st_ino;
-            if !store.iter().any(|(_, kept)| inode(kept) == inode(&file)) {
+            let known = store.iter().any(|(_, kept)| inode(kept) == inode(&file));
+            if !known && store.len() < KEPT_MAX {
                 store.push((name.to_owned(), file));
             }
         }
