@@ -244,7 +244,7 @@ fn other_shards_and_addresses_are_what_the_next_process_keeps() {
     until(&fleet, "work for all", LIMIT, |stats| stats.working == 100);
     let page = get(&place.pages(), "/api/v1/miners");
     let serve = |shard: usize| page.contains(&format!("\"shard\":{shard},"));
-    assert!((0..more).all(|shard| serve(shard)), "every listener is served: {page}");
+    assert!((0..more).all(serve), "every listener is served: {page}");
     assert_eq!(fleet.stop().refused, 0);
     drained(&mut daemon);
     manager.forget_all();
