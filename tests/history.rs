@@ -21,12 +21,8 @@ const LOST_SECONDS_MAX: f64 = 10.0;
 
 fn start(home: &Home) -> (Daemon, String, String) {
     let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
-    let address = |line: String| {
-        let rest = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        rest.expect("the log names the address").to_owned()
-    };
-    let stratum = address(daemon.wait_for("miners connect here"));
-    let pages = address(daemon.wait_for("pages are served here"));
+    let stratum = daemon.wait_for_address("miners connect here");
+    let pages = daemon.wait_for_address("pages are served here");
     daemon.until_ready(&pages);
     (daemon, stratum, pages)
 }

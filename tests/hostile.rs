@@ -524,7 +524,10 @@ fn drip_until_cut(mut peers: Vec<Peer>) -> Duration {
         first.stream().set_read_timeout(pause).expect("a time-out");
         is_quiet(first);
         let byte = line.next().expect("the line is longer than their time");
-        peers.iter().for_each(|peer| drop(peer.send(&[*byte])));
+        for peer in &peers {
+            // What is closed meanwhile takes nothing, and is sorted out below.
+            peer.send(&[*byte]);
+        }
         peers.iter().for_each(|peer| peer.stream().set_nonblocking(true).expect("a socket"));
         peers.retain(is_quiet);
     }

@@ -63,7 +63,8 @@ impl Place {
         let more = format!(
             "difficulty = 1e9\nblock_seconds = 0\n[shards]\ncount = {shards}\n\
              [difficulty]\nstart = 1e-6\nminimum = 1e-6\nmaximum = 1e-6\n\
-             [limits]\nconnections = {connections}\nper_source = {connections}\n"
+             [limits]\nconnections = {connections}\nper_source = {connections}\n\
+             [log]\nformat = \"json\"\n"
         );
         let text = self.home.config(&more);
         let any = "address = \"127.0.0.1:0\"";
@@ -179,7 +180,7 @@ fn without_a_manager_a_death_refuses() {
     let place = Place::new(1, 1_000);
     let file = place.file(&[0], 2);
     let mut daemon = manager::alone(|| Daemon::start(&file));
-    daemon.wait_for("miners connect here");
+    assert_eq!(daemon.wait_for_address("miners connect here"), place.address(0).to_string());
     let crowd = Crowd::start(place.address(0));
     daemon.signal("KILL");
     daemon.child.wait().expect("its end");

@@ -20,7 +20,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Stop> {
         None
     });
     if own.is_none() {
-        host::await_ports(&config);
+        host::await_ports(&config, &[]);
     }
     findings.extend(host::ports(&config, own, &[]));
     findings.extend(of_money(&config));

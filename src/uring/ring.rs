@@ -191,7 +191,7 @@ impl Ring {
     /// Takes over a connection that was accepted before this ring was there, as if it had come to
     /// one of its listeners.
     pub fn bring(&mut self, listener: ListenerIndex, file: OwnedFd) {
-        match peer_of(&file) {
+        match peer::address_of(&file) {
             Some(peer) => {
                 let socket = Socket(file);
                 self.local.push_back(Completion::Accepted { listener, socket, peer });

@@ -197,7 +197,7 @@ async fn show(
 ) -> Result<Outcome, Stop> {
     let nothing_kept = Inherited::default();
     let surroundings =
-        Surroundings { state: None, lost: None, inherited: nothing_kept, keeper: &mut NoKeeper };
+        Surroundings { state: None, logs: None, inherited: nothing_kept, keeper: &mut NoKeeper };
     let Open { farm, chain, pages } = run::open(config, surroundings).await?;
     let node = chain.ok_or_else(|| Stop::internal("the demo's node is not simulated"))?;
     work(&farm).await?;

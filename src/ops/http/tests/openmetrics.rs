@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+/// Names and values, in the order in which they stand.
+type Labels = Vec<(String, String)>;
+
 /// One family of the page.
 #[derive(Debug, Default)]
 struct Family {
     kind: String,
     help: String,
     /// Suffix behind the family's name, labels, value.
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<(String, Labels, f64)>,
 }
 
 /// Reads labels up to the closing brace; gives what follows it.
-fn labels(text: &str) -> Result<(Vec<(String, String)>, &str), String> {
+fn labels(text: &str) -> Result<(Labels, &str), String> {
     let (mut found, mut rest) = (Vec::new(), text);
     loop {
         if let Some(rest) = rest.strip_prefix('}') {
@@ -132,8 +135,8 @@ fn lint(families: &[(String, Family)]) -> Vec<String> {
 
 /// What is wrong with a histogram's buckets.
 fn histogram(family: &Family) -> Vec<String> {
-    let mut series: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut counts: BTreeMap<Vec<(String, String)>, f64> = BTreeMap::new();
+    let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut counts: BTreeMap<Labels, f64> = BTreeMap::new();
     let mut said = Vec::new();
     for (suffix, labels, value) in &family.samples {
         let (bound, rest): (Vec<_>, Vec<_>) =
