@@ -7,6 +7,8 @@ mod support;
 
 #[path = "bitcoind_farm/crowd.rs"]
 mod crowd;
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "bitcoind_farm/farm.rs"]
 mod farm;
 #[path = "bitcoind_farm/kills.rs"]

@@ -1,6 +1,8 @@
 //! What workers have done outlives the process: the real binary, killed while they mine, started
 //! again on the same folder, and once more on one whose history is damaged.
 
+#[path = "support/disk.rs"]
+mod disk;
 mod support;
 
 use std::fs;
@@ -10,6 +12,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use disk::Disk;
 use support::{Daemon, Home, LIMIT, get};
 
 /// Every hash is a share and none a block.
@@ -20,7 +23,11 @@ const CHAIN: &str = "difficulty = 1e14\nblock_seconds = 0.0\n\
 const LOST_SECONDS_MAX: f64 = 10.0;
 
 fn start(home: &Home) -> (Daemon, String, String) {
-    let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
+    serving(Daemon::start(&home.write(&home.config(CHAIN))))
+}
+
+/// A daemon once miners can have work, and where miners and pages are.
+fn serving(mut daemon: Daemon) -> (Daemon, String, String) {
     let stratum = daemon.wait_for_address("miners connect here");
     let pages = daemon.wait_for_address("pages are served here");
     daemon.until_ready(&pages);
@@ -141,4 +148,48 @@ fn totals_outlive_a_kill_and_a_damaged_history_is_moved_aside() {
         files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     assert!(names.iter().any(|name| name.starts_with("history.db.damaged-")), "{names:?}");
     assert!(names.iter().any(|name| name == "history.db"), "{names:?}");
+}
+
+#[test]
+fn a_disk_without_room_keeps_nobody_from_mining_and_nothing_is_lost() {
+    let home = Home::new();
+    let disk = Disk::new(&home);
+    let (mut daemon, stratum, pages) = serving(disk.start(&home.write(&home.config(CHAIN))));
+    mine(&stratum, "farm.a", 10);
+    until(&pages, "the first write", || written(&pages) >= 0.0);
+    disk.is_full();
+    mine(&stratum, "farm.a", 20);
+    let history = || page(&pages, "/api/v1/status")["history"].clone();
+    until(&pages, "the fault", || history()["state"] == "failing");
+    assert!(history()["says"].as_str().is_some_and(|why| why.contains("room")), "{}", history());
+    assert!(get(&pages, "/metrics").lines().any(|line| line == "headframe_history_up 0"));
+    mine(&stratum, "farm.a", 30);
+    until(&pages, "the accounts", || shares(&pages, "farm.a") == (60, 3));
+    disk.works();
+    until(&pages, "a disk with room", || history()["state"] == "writing");
+    daemon.child.kill().expect("kill -9");
+    daemon.child.wait().expect("dead");
+    let (mut daemon, _, pages) = start(&home);
+    until(&pages, "all of it", || shares(&pages, "farm.a") == (60, 3));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_neither_miners_nor_pages_nor_the_end_waiting() {
+    let home = Home::new();
+    let disk = Disk::new(&home);
+    let (mut daemon, stratum, pages) = serving(disk.start(&home.write(&home.config(CHAIN))));
+    disk.hangs();
+    mine(&stratum, "farm.a", 10);
+    let behind = || {
+        let status = page(&pages, "/api/v1/status");
+        let age = status["history"]["written_age_seconds"].as_f64();
+        age.unwrap_or_else(|| status["uptime_seconds"].as_f64().expect("a number"))
+    };
+    until(&pages, "a write that hangs", || behind() > 12.0);
+    mine(&stratum, "farm.a", 20);
+    until(&pages, "the accounts", || shares(&pages, "farm.a") == (30, 2));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0), "it ends without the disk");
 }

@@ -1,21 +1,20 @@
 //! Blocks that outlive the process that found them: killed with kill -9 at a random moment, while
 //! the node is down, with one of two nodes dead, and on a disk that hangs.
 
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use miner::Fleet;
 use regtest::Bitcoind;
 
+use crate::disk::Disk;
 use crate::farm::{
     Farm, SHARES, SIGNATURE, assert_only_stale, block_at, config, from_environment, until,
     wait_for, with_backup,
 };
 use crate::proxy::Proxy;
-use crate::support::{Daemon, HEADFRAME, Home};
+use crate::support::Home;
 
 /// Blocks that survive a kill -9 where the environment does not say it.
 const RUNS: u64 = 10;
@@ -139,13 +138,10 @@ fn a_found_block_survives_a_kill_on_a_disk_that_hangs() {
     node.mine(1);
     let home = Home::new();
     let file = home.write(&config(&home, &node.url(), &node.cookie(), &payout(), SHARES));
-    let (disk, hangs) = (hanging_disk(&home), home.path("hangs"));
+    let disk = Disk::new(&home);
     for _ in 0..runs() {
-        let mut command = Command::new(HEADFRAME);
-        command.arg("run").arg("--config").arg(&file).stderr(Stdio::piped());
-        command.env("LD_PRELOAD", &disk).env("HEADFRAME_TEST_HANGS", &hangs);
-        let farm = Farm::of(Daemon::of(command.spawn().expect("it runs")));
-        fs::write(&hangs, "").expect("written");
+        let farm = Farm::of(disk.start(&file));
+        disk.hangs();
         let height = works_on_tip(&farm, &mut node);
         let fleet = farm.fleet(1);
         until("a share that was taken", || fleet.stats().accepted > 0);
@@ -156,19 +152,8 @@ fn a_found_block_survives_a_kill_on_a_disk_that_hangs() {
         let (_, moment) = killed(farm, fleet);
         // The node has it: nothing is sent again.
         survives(&mut node, height + 1, moment);
-        fs::remove_file(&hangs).expect("it was there");
+        disk.works();
     }
     let farm = Farm::start(&file);
     farm.end();
-}
-
-/// A library for LD_PRELOAD under which writes at a place and fdatasync() hang for as long as the
-/// file named by `HEADFRAME_TEST_HANGS` exists: only a journal uses these.
-fn hanging_disk(home: &Home) -> PathBuf {
-    let (source, library) = (home.path("disk.c"), home.path("disk.so"));
-    fs::write(&source, include_str!("hanging_disk.c")).expect("written");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
-    assert!(compiler.status().expect("tests/run installs a C compiler").success());
-    library
 }
