@@ -417,7 +417,7 @@ pub(super) fn kinds(lines: &[String]) -> String {
 fn an_idle_session_is_small() {
     let pair = Pair::mining(easy());
     let whole = size_of::<DownstreamSv1>() + pair.machine.memory_bytes();
-    assert!(size_of::<DownstreamSv1>() <= 600, "{} bytes", size_of::<DownstreamSv1>());
+    assert!(size_of::<DownstreamSv1>() <= 608, "{} bytes", size_of::<DownstreamSv1>());
     println!("{} bytes, {whole} with what it holds", size_of::<DownstreamSv1>());
     assert!(whole <= 1_400, "{whole} bytes with what it holds");
 }
