@@ -157,7 +157,7 @@ fn a_disk_without_room_keeps_nobody_from_mining_and_nothing_is_lost() {
     let (mut daemon, stratum, pages) = serving(disk.start(&home.write(&home.config(CHAIN))));
     mine(&stratum, "farm.a", 10);
     until(&pages, "the first write", || written(&pages) >= 0.0);
-    disk.is_full();
+    disk.turn("full");
     mine(&stratum, "farm.a", 20);
     let history = || page(&pages, "/api/v1/status")["history"].clone();
     until(&pages, "the fault", || history()["state"] == "failing");
@@ -165,7 +165,7 @@ fn a_disk_without_room_keeps_nobody_from_mining_and_nothing_is_lost() {
     assert!(get(&pages, "/metrics").lines().any(|line| line == "headframe_history_up 0"));
     mine(&stratum, "farm.a", 30);
     until(&pages, "the accounts", || shares(&pages, "farm.a") == (60, 3));
-    disk.works();
+    disk.turn("works");
     until(&pages, "a disk with room", || history()["state"] == "writing");
     daemon.child.kill().expect("kill -9");
     daemon.child.wait().expect("dead");
@@ -180,7 +180,7 @@ fn a_disk_that_hangs_keeps_neither_miners_nor_pages_nor_the_end_waiting() {
     let home = Home::new();
     let disk = Disk::new(&home);
     let (mut daemon, stratum, pages) = serving(disk.start(&home.write(&home.config(CHAIN))));
-    disk.hangs();
+    disk.turn("hangs");
     mine(&stratum, "farm.a", 10);
     let behind = || {
         let status = page(&pages, "/api/v1/status");

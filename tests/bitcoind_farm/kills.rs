@@ -141,7 +141,7 @@ fn a_found_block_survives_a_kill_on_a_disk_that_hangs() {
     let disk = Disk::new(&home);
     for _ in 0..runs() {
         let farm = Farm::of(disk.start(&file));
-        disk.hangs();
+        disk.turn("hangs");
         let height = works_on_tip(&farm, &mut node);
         let fleet = farm.fleet(1);
         until("a share that was taken", || fleet.stats().accepted > 0);
@@ -152,7 +152,7 @@ fn a_found_block_survives_a_kill_on_a_disk_that_hangs() {
         let (_, moment) = killed(farm, fleet);
         // The node has it: nothing is sent again.
         survives(&mut node, height + 1, moment);
-        disk.works();
+        disk.turn("works");
     }
     let farm = Farm::start(&file);
     farm.end();

@@ -21,7 +21,7 @@ impl Disk {
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
         assert!(compiler.status().expect("tests/run installs a C compiler").success());
         let disk = Disk { library, mood: home.path("disk") };
-        disk.works();
+        disk.turn("works");
         disk
     }
 
@@ -33,20 +33,9 @@ impl Disk {
         Daemon::of(command.spawn().expect("it runs"))
     }
 
-    pub(crate) fn works(&self) {
-        self.turn("works");
-    }
-
-    pub(crate) fn hangs(&self) {
-        self.turn("hangs");
-    }
-
-    pub(crate) fn is_full(&self) {
-        self.turn("full");
-    }
-
-    /// Moved into its place, so that the disk never reads half a word.
-    fn turn(&self, mood: &str) {
+    /// What it does from now on: `works`, `hangs`, or is `full`. Moved into its place, so that the
+    /// disk never reads half a word.
+    pub(crate) fn turn(&self, mood: &str) {
         let new = self.mood.with_extension("new");
         fs::write(&new, mood).expect("written");
         fs::rename(&new, &self.mood).expect("moved");
