@@ -4,10 +4,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock, statvfs};
 use rustix::process::geteuid;
 
 /// The file that is locked.
@@ -187,7 +187,9 @@ fn nearest(path: &Path) -> &Path {
 
 fn open_lock(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(create).open(path.join(LOCK_FILE))
+    // Through a link somebody else's file would be written to.
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    options.read(true).write(true).create(create).custom_flags(flags).open(path.join(LOCK_FILE))
 }
 
 fn read_pid(lock: &mut File) -> Option<u32> {
@@ -228,6 +230,17 @@ mod tests {
         drop(taken);
         assert!(matches!(probe(&path), Ok(None)));
         StateFolder::take(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_its_target_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "not ours").expect("written");
+        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_FILE)).expect("a link");
+        let refused = StateFolder::take(folder.path()).expect_err("a link");
+        assert!(matches!(refused, StateError::Unwritable { .. }), "{refused}");
+        assert_eq!(fs::read_to_string(precious).expect("kept"), "not ours");
     }
 
     #[test]

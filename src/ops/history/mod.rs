@@ -194,13 +194,14 @@ impl Writer {
     }
 
     fn write(&mut self, workers: &[WorkerStatus], status: &Status, now: Moment) {
-        let batch = self.book.batch(workers, status, now);
         if self.store.is_none() {
             match self.pause {
                 0 => self.open(),
                 _ => self.pause -= 1,
             }
         }
+        // Behind the opening, because a new file must be told of earlier counts too.
+        let batch = self.book.batch(workers, status, now);
         let Some(store) = &mut self.store else { return };
         let written = store.write(&batch, now.unix);
         if written.is_ok() {
@@ -216,8 +217,12 @@ impl Writer {
         let bytes = store.bytes();
         match written.and(trimmed).and(bytes) {
             Ok(bytes) => {
-                if self.said.take().is_some() {
-                    tracing::info!("the history is written again: nothing is lost");
+                match self.said.take() {
+                    None => {}
+                    Some(Fault::Damaged(_)) => {
+                        tracing::info!("a new history is written: the damaged one has the former");
+                    }
+                    Some(_) => tracing::info!("the history is written again: nothing is lost"),
                 }
                 self.earlier.wrote(now.tick, bytes);
             }
@@ -255,6 +260,10 @@ impl Writer {
             let says = "mining goes on, and totals are kept in memory";
             tracing::warn!(%history, "history: {fault}; {says}");
             self.said = Some(fault.clone());
+        }
+        if fault == Fault::Gone {
+            // Its shares of the last day went with it; totals are in memory, and written anew.
+            (self.store, self.pause) = (None, 0);
         }
         if let Fault::Damaged(_) = fault {
             self.store = None;

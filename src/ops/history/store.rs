@@ -4,6 +4,7 @@
 //! a fifth of the writing (`schema.sql` has the view that adds the two).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,9 +35,16 @@ const BLOCKS_MAX: i64 = 10_000;
 /// Another program may hold the file for so long.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// 2026-01-01, in seconds since 1970: a clock that stands before has not been set since power came
+/// back.
+const CLOCK_SET_SINCE: i64 = 1_767_225_600;
+
 /// The open file.
 pub(crate) struct Store {
     db: Connection,
+    path: PathBuf,
+    /// Device and inode of the file that is open.
+    identity: Option<(u64, u64)>,
     wal: PathBuf,
     bytes_max: u64,
     open_from: i64,
@@ -51,6 +59,10 @@ pub(crate) enum Fault {
     Full(String),
     /// A reader holds an old state of the file open, and the log grows.
     Held,
+    /// Somebody has removed or replaced it.
+    Gone,
+    /// The clock is not set, and by it all that was written would be of the future, and go.
+    Early,
     /// It cannot be read or written at the moment.
     Unavailable(String),
 }
@@ -64,7 +76,13 @@ impl std::fmt::Display for Fault {
                 let mib = WAL_BYTES_MAX >> 20;
                 write!(out, "a program keeps reading it and its log has {mib} MiB: end that one")
             }
-            Fault::Unavailable(why) => write!(out, "it cannot be used now ({why})"),
+            Fault::Gone => write!(out, "its file was taken away: a new one is made"),
+            Fault::Early => write!(out, "the clock stands before 2026: set it"),
+            Fault::Unavailable(why) => write!(
+                out,
+                "it cannot be used now ({why}): see that file and folder are this user's, and that \
+                 the disk works"
+            ),
         }
     }
 }
@@ -76,6 +94,11 @@ impl From<rusqlite::Error> for Fault {
             Some(ErrorCode::DiskFull) => Fault::Full(says),
             Some(
                 ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NoLargeFileSupport
                 | ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::OutOfMemory
@@ -90,8 +113,13 @@ impl From<rusqlite::Error> for Fault {
 impl Store {
     /// Opens the file, or makes it where there is none.
     pub(crate) fn open(path: &Path, bytes_max: u64) -> Result<Store, Fault> {
+        // A pipe would hang the start, and a link leads out of the folder.
+        if path.symlink_metadata().is_ok_and(|what| !what.is_file()) {
+            return Err(Fault::Damaged("it is no plain file".to_owned()));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(BUSY)?;
@@ -118,7 +146,8 @@ impl Store {
         let open_from = db.query_row("SELECT open_from FROM meta", [], |row| row.get(0))?;
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        Ok(Store { db, wal: wal.into(), bytes_max, open_from })
+        let (identity, path) = (identity(path), path.to_owned());
+        Ok(Store { db, path, identity, wal: wal.into(), bytes_max, open_from })
     }
 
     /// What earlier processes have counted, of every worker.
@@ -200,6 +229,12 @@ impl Store {
 
     /// Writes a batch, whole or not at all. It is on disk when this returns.
     pub(crate) fn write(&mut self, batch: &Batch, now: i64) -> Result<(), Fault> {
+        if identity(&self.path) != self.identity {
+            return Err(Fault::Gone);
+        }
+        if now < CLOCK_SET_SINCE && self.open_from >= CLOCK_SET_SINCE {
+            return Err(Fault::Early);
+        }
         self.room()?;
         let quarter = now - now.rem_euclid(QUARTER);
         let mut open_from = self.open_from;
@@ -390,4 +425,9 @@ fn write_block(work: &Transaction<'_>, row: &BlockRow) -> Result<(), Fault> {
     )?;
     block.execute(params![hash, at, height, worker, outcome, reason.as_deref()])?;
     Ok(())
+}
+
+/// Which file has this name now.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.symlink_metadata().ok().map(|file| (file.dev(), file.ino()))
 }

@@ -337,3 +337,71 @@ fn names_of_long_ago_give_their_accounts_to_the_others() {
     store.fold(20, OTHER).expect("nothing to do");
     assert_eq!(store.load().expect("read"), kept);
 }
+
+#[test]
+fn a_file_that_is_taken_away_is_made_anew_with_all_totals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (status, live) = (samples::status(), [worker("a", 70, 3)]);
+    let mut writer = process(&folder, ROOM);
+    writer.write(&live, &status, moment(START));
+    fs::remove_file(folder.path().join(FILE)).expect("it was there");
+    let live = [worker("a", 77, 3)];
+    writer.write(&live, &status, moment(START + 5));
+    let said = writer.earlier.status();
+    assert_eq!(said.state, HistoryState::Failing);
+    assert!(said.says.is_some_and(|says| says.contains("taken away")), "it is said");
+    writer.write(&live, &status, moment(START + 10));
+    assert_eq!(writer.earlier.status().state, HistoryState::Writing);
+    drop(writer);
+    assert_eq!(shown(&process(&folder, ROOM), &[])["a"], live[0].totals);
+}
+
+#[test]
+fn what_is_no_plain_file_is_moved_aside() {
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let link = |path: &Path| {
+        std::os::unix::fs::symlink(elsewhere.path().join("precious"), path).expect("a link");
+    };
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+        assert!(made.success());
+    };
+    let places: [&dyn Fn(&Path); 3] =
+        [&|path| fs::create_dir(path).expect("a folder"), &link, &pipe];
+    for put in places {
+        let folder = tempfile::tempdir().expect("a folder");
+        put(&folder.path().join(FILE));
+        let writer = process(&folder, ROOM);
+        assert!(writer.store.is_some(), "{:?}", writer.earlier.status());
+        assert_eq!(aside(&folder), 1);
+        assert!(!elsewhere.path().join("precious").exists(), "nothing is made elsewhere");
+    }
+}
+
+#[test]
+fn what_may_not_be_opened_now_is_not_taken_for_damaged() {
+    use rusqlite::ffi::{self, Error};
+    for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_READONLY, ffi::SQLITE_PERM, ffi::SQLITE_IOERR] {
+        let fault = Fault::from(rusqlite::Error::SqliteFailure(Error::new(code), None));
+        assert!(matches!(fault, Fault::Unavailable(_)), "{code}: {fault:?}");
+    }
+    for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+        let fault = Fault::from(rusqlite::Error::SqliteFailure(Error::new(code), None));
+        assert!(matches!(fault, Fault::Damaged(_)), "{code}: {fault:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_not_set_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (status, live) = (samples::status(), [worker("a", 70, 3)]);
+    let mut writer = process(&folder, ROOM);
+    writer.write(&live, &status, moment(START));
+    drop(writer);
+    let mut writer = process(&folder, ROOM);
+    writer.write(&[worker("a", 7, 0)], &status, moment(1_000));
+    assert_eq!(writer.earlier.status().state, HistoryState::Failing);
+    assert_eq!(number(&reader(&folder), "SELECT sum(accepted) FROM share"), 70);
+    writer.write(&[worker("a", 8, 0)], &status, moment(START + 60));
+    assert_eq!(number(&reader(&folder), "SELECT sum(accepted) FROM share"), 78);
+}
