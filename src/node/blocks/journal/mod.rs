@@ -142,6 +142,13 @@ impl Journal {
             make(folder, chain, bytes)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let found = file.metadata()?.len();
+        if found < bytes {
+            warnings.push(format!(
+                "the block journal was cut short to {found} of {bytes} bytes: blocks that stood \
+                 behind are not sent again"
+            ));
+        }
         // One that was cut short gets its room back; what is in it counts even if there is none.
         if let Err(error) = reserve(&file, bytes) {
             warnings.push(format!("the block journal is short of room: {error}"));
@@ -371,6 +378,9 @@ fn write_record(
     found: SystemTime,
 ) -> Result<(), String> {
     let hash = facts.hash;
+    if !storage.can_be_found() {
+        return Err("somebody deleted the journal's file: start headframe again".to_owned());
+    }
     if book.place_of(&hash).is_some() {
         return Ok(());
     }
@@ -406,12 +416,14 @@ fn put_aside_what_is_not_ours(
     warnings: &mut Vec<String>,
 ) -> io::Result<()> {
     let path = folder.join(FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
+    let is_file = match path.symlink_metadata() {
+        Ok(what) => what.is_file(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let (aside, what) = match read_head(&file)? {
+    // To open a pipe would hang.
+    let head = if is_file { read_head(&File::open(&path)?)? } else { Err(HeadFault::Unreadable) };
+    let (aside, what) = match head {
         Ok(head) if head.chain == chain => return Ok(()),
         Ok(head) => {
             let aside = free_name(folder, &head.chain);

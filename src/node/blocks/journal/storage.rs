@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Random access to the journal's bytes. Calls may be short, fail, and take as long as a disk
 /// takes; `write_at` returns once the bytes outlive this process, `sync` once they outlive a loss
@@ -14,6 +14,10 @@ pub(crate) trait Storage: Send + Sync + 'static {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     /// Makes durable what was written.
     fn sync(&self) -> io::Result<()>;
+    /// Whether a later process can find the bytes: somebody may have deleted the file.
+    fn can_be_found(&self) -> bool {
+        true
+    }
 }
 
 impl Storage for File {
@@ -27,6 +31,10 @@ impl Storage for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn can_be_found(&self) -> bool {
+        self.metadata().is_ok_and(|file| file.nlink() > 0)
     }
 }
 

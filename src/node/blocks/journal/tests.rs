@@ -364,6 +364,34 @@ fn a_file_that_was_cut_short_gives_what_is_left() {
     let path = folder.path().join(FILE);
     let file = OpenOptions::new().write(true).open(&path).expect("there");
     file.set_len(3 * GRAIN + 100).expect("cut");
-    assert_eq!(reopened(folder.path(), "main").0, [first]);
+    let (left, warnings) = reopened(folder.path(), "main");
+    assert_eq!(left, [first]);
+    assert!(warnings[0].contains("cut short"), "{warnings:?}");
     assert_eq!(fs::metadata(&path).expect("there").len(), BYTES, "its room is back");
+}
+
+#[test]
+fn a_pipe_in_its_place_is_put_aside_and_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(FILE);
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+    assert!(made.success());
+    let (left, warnings) = reopened(folder.path(), "main");
+    assert!(left.is_empty() && warnings[0].contains("put aside"), "{warnings:?}");
+    assert!(fs::metadata(&path).expect("a new one").is_file());
+}
+
+#[test]
+fn a_journal_that_was_deleted_takes_no_block_for_safe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, _) = Journal::open_sized(folder.path(), "main", BYTES).expect("opened");
+    let Journal { storage, mut book, .. } = journal;
+    let (facts, bytes) = block(1, 100);
+    let write = |book: &mut Book, (facts, bytes): (Arc<BlockFacts>, Vec<u8>)| {
+        write_record(&*storage, book, facts, &bytes, SystemTime::now())
+    };
+    assert_eq!(write(&mut book, (facts, bytes)), Ok(()));
+    fs::remove_file(folder.path().join(FILE)).expect("it was there");
+    let refused = write(&mut book, block(2, 100)).expect_err("a later process cannot find it");
+    assert!(refused.contains("deleted"), "{refused}");
 }
