@@ -59,17 +59,21 @@ impl Crowd {
             let stop = stop.clone();
             std::thread::spawn(move || {
                 let mut all = Knocks::default();
-                while !stop.load(Relaxed) {
+                loop {
+                    // The last burst begins after the end was asked for, and sees what is then.
+                    let is_last = stop.load(Relaxed);
                     all = all.plus(burst(address));
+                    if is_last {
+                        return all;
+                    }
                 }
-                all
             })
         };
         let threads = (0..CLIENTS).map(client).collect();
         Crowd { stop, threads }
     }
 
-    /// Lets every burst come to its end, and adds up.
+    /// Lets every client finish its burst and make one more, and adds up.
     pub(crate) fn stop(self) -> Knocks {
         self.stop.store(true, Relaxed);
         let counts = self.threads.into_iter().map(|thread| thread.join().expect("it counts"));
