@@ -1,6 +1,7 @@
 //! The files that let us in at a bitcoind: read for `run`, looked at for `check`. A cookie is read
 //! again and again by whoever talks to the node, because each of its starts writes a new one.
 
+use std::env;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +10,8 @@ use std::path::Path;
 use crate::config::{Bitcoind, Login, Nodes, Spot};
 use crate::finding::Finding;
 
+/// Where systemd gives services their credentials, each to see its own.
+const CREDENTIALS: &str = "/run/credentials";
 /// No password is longer; a larger file is something else.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 /// The permission to read for those who are neither the owner nor of its group.
@@ -53,6 +56,11 @@ fn of_node(index: usize, node: &Bitcoind) -> Option<Finding> {
         Login::PasswordFile { path, .. } => {
             let spot = spot(index, "password_file");
             if let Err(what) = read_password(path) {
+                let is_ours = env::var_os("CREDENTIALS_DIRECTORY").is_some();
+                if path.starts_with(CREDENTIALS) && !is_ours {
+                    let what = "only the service can read this file: nothing is said about it here";
+                    return Some(Finding::warning(spot, what));
+                }
                 return Some(Finding::fault(spot, what));
             }
             let open = path.metadata().is_ok_and(|metadata| read_by_others(&metadata));

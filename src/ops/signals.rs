@@ -19,6 +19,9 @@ pub enum Asked {
     Upgrade,
 }
 
+/// Signals that ask for nothing here, and by default would end the process without a drain.
+const MEANINGLESS: [Signal; 3] = [Signal::SIGUSR1, Signal::SIGALRM, Signal::SIGVTALRM];
+
 /// What was asked, in order. People send signals, so the queue needs no limit of its own.
 pub type Signals = UnboundedReceiver<Asked>;
 
@@ -26,7 +29,8 @@ pub type Signals = UnboundedReceiver<Asked>;
 /// the one that waits for them: to be called before any other thread.
 pub fn start() -> Result<Signals, Stop> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
+    let obeyed = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2];
+    for signal in obeyed.into_iter().chain(MEANINGLESS) {
         signals.add(signal);
     }
     signals.thread_block().map_err(Stop::internal)?;
@@ -46,6 +50,7 @@ fn wait(signals: &SigSet, mut waiting: SignalFd, sender: &UnboundedSender<Asked>
         let asked = match signal {
             Signal::SIGHUP => Asked::Reload,
             Signal::SIGUSR2 => Asked::Upgrade,
+            other if MEANINGLESS.contains(&other) => continue,
             again if ending => return die(signals, again),
             // Two that came together: nobody waits to see whether the drain is quicker.
             first if second_waits(&mut waiting) => return die(signals, first),
