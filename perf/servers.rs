@@ -129,7 +129,10 @@ fn pinned(program: &Path) -> Command {
 
 /// A port below the range from which the kernel takes those of outgoing connections, and above
 /// those of the regtest nodes.
-fn free_port() -> Result<u16, Box<dyn Error>> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16, Box<dyn Error>> {
     static NEXT: AtomicU16 = AtomicU16::new(23_000);
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +198,10 @@ fn simulated(block_seconds: u32) -> String {
 }
 
 /// Asks `/readyz` until it says 200: listening and with a job.
-fn wait_ready(http: SocketAddr) -> Result<(), Box<dyn Error>> {
+///
+/// # Errors
+/// When it is not ready within a minute.
+pub fn wait_ready(http: SocketAddr) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     loop {
         if let Ok(mut stream) = TcpStream::connect(http) {

@@ -75,9 +75,15 @@ impl Miner {
 
     /// Writes the second request.
     pub fn write_authorize(&self, out: &mut Vec<u8>) {
+        self.write_authorize_with("x", out);
+    }
+
+    /// Writes the second request with a password of its own.
+    pub fn write_authorize_with(&self, password: &str, out: &mut Vec<u8>) {
         let (id, number) = (AUTHORIZE_ID, self.number);
         let line = format!(
-            "{{\"id\":{id},\"method\":\"mining.authorize\",\"params\":[\"w.{number:07}\",\"x\"]}}\n"
+            "{{\"id\":{id},\"method\":\"mining.authorize\",\
+             \"params\":[\"w.{number:07}\",\"{password}\"]}}\n"
         );
         out.extend_from_slice(line.as_bytes());
     }

@@ -4,24 +4,20 @@
 
 mod support;
 
-#[path = "service/knocks.rs"]
-mod knocks;
-#[path = "service/manager.rs"]
-mod manager;
 #[path = "service/unit.rs"]
 mod unit;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use knocks::Crowd;
-use manager::Manager;
 use miner::{Fleet, FleetConfig, Stats};
 use pow::Kernel;
 use regtest::Port;
-use support::{Daemon, Home, LIMIT, get};
+use regtest::knocks::Crowd;
+use regtest::manager::{self, Manager};
+use support::{Daemon, HEADFRAME, Home, LIMIT, get};
 
 /// SIGTERM drains within this.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -86,6 +82,16 @@ impl Place {
     }
 }
 
+/// A manager of the real daemon.
+fn managed(place: &Place) -> Manager {
+    Manager::new(Path::new(HEADFRAME), place.home.path("notify"))
+}
+
+/// A daemon with everything that its manager keeps.
+fn start(manager: &Manager, file: &Path) -> Daemon {
+    Daemon::of(manager.start(file))
+}
+
 /// Waits for something that miners count.
 fn until(fleet: &Fleet, what: &str, limit: Duration, done: impl Fn(&Stats) -> bool) {
     let since = Instant::now();
@@ -103,8 +109,8 @@ fn asked_for(name: &str, else_: usize) -> usize {
 #[test]
 fn the_manager_hears_ready_alive_and_stopping() {
     let place = Place::new(1, 1_000);
-    let manager = Manager::new(&place.home);
-    let mut daemon = manager.start(&place.file(&[0], 2));
+    let manager = managed(&place);
+    let mut daemon = start(&manager, &place.file(&[0], 2));
     let names =
         [0, 1].map(|shard| format!("stratum-127.0.0.1_{}-{shard}", place.ports[0].number()));
     for name in &names {
@@ -138,9 +144,9 @@ fn the_manager_hears_ready_alive_and_stopping() {
 #[test]
 fn a_death_under_load_refuses_and_swallows_nobody() {
     let place = Place::new(1, 1_000);
-    let manager = Manager::new(&place.home);
+    let manager = managed(&place);
     let file = place.file(&[0], 2);
-    let mut daemon = manager.start(&file);
+    let mut daemon = start(&manager, &file);
     manager.hear_until("READY=1");
     let fleet = place.mine(MINERS);
     let crowd = Crowd::start(place.address(0));
@@ -155,7 +161,7 @@ fn a_death_under_load_refuses_and_swallows_nobody() {
         daemon.signal(if death % 2 == 0 { "KILL" } else { "ABRT" });
         daemon.child.wait().expect("its end");
         let started = Instant::now();
-        daemon = manager.start(&file);
+        daemon = start(&manager, &file);
         let ready = manager.hear_until("READY=1").at;
         to_ready_ms.push(ready.duration_since(started).as_millis());
         outage_ms.push(ready.duration_since(killed).as_millis());
@@ -222,8 +228,8 @@ fn names(place: &Place, ports: &[usize], shards: usize) -> Vec<String> {
 #[test]
 fn other_shards_and_addresses_are_what_the_next_process_keeps() {
     let place = Place::new(3, 1_000);
-    let manager = Manager::new(&place.home);
-    let mut daemon = manager.start(&place.file(&[0, 1], 3));
+    let manager = managed(&place);
+    let mut daemon = start(&manager, &place.file(&[0, 1], 3));
     manager.hear_until("READY=1");
     assert_eq!(manager.kept(), names(&place, &[0, 1], 3));
     drained(&mut daemon);
@@ -231,14 +237,14 @@ fn other_shards_and_addresses_are_what_the_next_process_keeps() {
     let waiting: Vec<TcpStream> =
         (0..60).map(|_| TcpStream::connect(place.address(0)).expect("it is kept")).collect();
     let (fewer, more) = (place.file(&[0, 2], 1), 4);
-    daemon = manager.start(&fewer);
+    daemon = start(&manager, &fewer);
     manager.hear_until("READY=1");
     assert_eq!(manager.kept(), names(&place, &[0, 2], 1));
     assert!(TcpStream::connect(place.address(1)).is_err(), "nobody listens there any more");
     assert!(TcpStream::connect(place.address(2)).is_ok());
     waiting.into_iter().for_each(subscribe);
     drained(&mut daemon);
-    daemon = manager.start(&place.file(&[2, 0], more));
+    daemon = start(&manager, &place.file(&[2, 0], more));
     manager.hear_until("READY=1");
     assert_eq!(manager.kept(), names(&place, &[0, 2], more));
     let fleet = place.mine(100);
@@ -255,8 +261,8 @@ fn other_shards_and_addresses_are_what_the_next_process_keeps() {
 #[test]
 fn a_store_that_is_too_small_is_said() {
     let place = Place::new(3, 1_000);
-    let manager = Manager::new(&place.home);
-    let mut daemon = manager.start(&place.file(&[0, 1, 2], 3));
+    let manager = managed(&place);
+    let mut daemon = start(&manager, &place.file(&[0, 1, 2], 3));
     let warning = daemon.wait_for("FileDescriptorStoreMax=9");
     assert!(warning.contains("keeps 8 of 9 listeners"), "{warning}");
     manager.hear_until("READY=1");
@@ -269,8 +275,8 @@ fn a_farm_is_drained_in_time() {
     let miners = asked_for("HEADFRAME_DRAINED_MINERS", DRAINED_MINERS);
     manager::raise_open_files();
     let place = Place::new(1, miners + 100);
-    let manager = Manager::new(&place.home);
-    let mut daemon = manager.start(&place.file(&[0], 0));
+    let manager = managed(&place);
+    let mut daemon = start(&manager, &place.file(&[0], 0));
     manager.hear_until("READY=1");
     let half = miners / 2;
     let fleets = [half, miners - half].map(|miners| place.mine(miners));

@@ -98,10 +98,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "serde_json",
             "serde",
             "rustix",
+            "socket2",
             "hdrhistogram",
         ],
     ),
-    ("regtest", &["node", "bitcoin", "serde_json", "tempfile"]),
+    ("regtest", &["node", "bitcoin", "rustix", "serde_json", "socket2", "tempfile"]),
     ("headframe", &["ops", "mimalloc"]),
 ];
 

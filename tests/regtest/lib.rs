@@ -7,8 +7,14 @@
 //!
 //! Coins need no keys here: blocks pay to the script `OP_TRUE` behind a witness program, which
 //! anybody spends.
+//!
+//! What tests and measurements of a service share stands beside it: a manager of services
+//! ([`manager`]), and clients that knock all the time ([`knocks`]).
 
 #![forbid(unsafe_code)]
+
+pub mod knocks;
+pub mod manager;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

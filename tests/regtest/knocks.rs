@@ -21,17 +21,17 @@ const SUBSCRIBE: &[u8] = b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":
 
 /// What became of the connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Knocks {
+pub struct Knocks {
     /// They got their subscription.
-    pub(crate) answered: u64,
+    pub answered: u64,
     /// Their other side closed or reset them.
-    pub(crate) ended: u64,
+    pub ended: u64,
     /// Nobody listened.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// The connect got no answer.
-    pub(crate) unreached: u64,
+    pub unreached: u64,
     /// They were opened, and heard nothing.
-    pub(crate) swallowed: u64,
+    pub swallowed: u64,
 }
 
 impl Knocks {
@@ -47,13 +47,16 @@ impl Knocks {
 }
 
 /// The clients at work.
-pub(crate) struct Crowd {
+#[derive(Debug)]
+pub struct Crowd {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Knocks>>,
 }
 
 impl Crowd {
-    pub(crate) fn start(address: SocketAddr) -> Crowd {
+    /// Starts to knock.
+    #[must_use]
+    pub fn start(address: SocketAddr) -> Crowd {
         let stop = Arc::new(AtomicBool::new(false));
         let client = |_| {
             let stop = stop.clone();
@@ -74,7 +77,11 @@ impl Crowd {
     }
 
     /// Lets every client finish its burst and make one more, and adds up.
-    pub(crate) fn stop(self) -> Knocks {
+    ///
+    /// # Panics
+    /// If a client has.
+    #[must_use]
+    pub fn stop(self) -> Knocks {
         self.stop.store(true, Relaxed);
         let counts = self.threads.into_iter().map(|thread| thread.join().expect("it counts"));
         counts.fold(Knocks::default(), Knocks::plus)

@@ -7,17 +7,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-
-use crate::support::{Daemon, HEADFRAME, Home, LIMIT};
 
 /// Puts the passed descriptors where the protocol wants them, and becomes the daemon. Its id is
 /// the shell's.
@@ -31,7 +29,9 @@ const LAUNCH: &str = "ulimit -c 0; number=3
 /// Above what the shell and the daemon's start number themselves.
 const PASSED_FROM: i32 = 100;
 /// Descriptors that are kept at most, of which the daemon is told.
-pub(crate) const KEPT_MAX: usize = 8;
+pub const KEPT_MAX: usize = 8;
+/// Nothing that a daemon says takes so long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(120);
 /// One datagram, and the descriptors that can come with it.
 const DATAGRAM_BYTES: usize = 4_096;
 /// Ends the thread that listens.
@@ -43,25 +43,33 @@ const MARK: &str = "MARK";
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// Starts a process that no manager knows, and that inherits none of what they pass.
-pub(crate) fn alone(start: impl FnOnce() -> Daemon) -> Daemon {
+///
+/// # Panics
+/// If a start has panicked before.
+pub fn alone<T>(start: impl FnOnce() -> T) -> T {
     let _starting = STARTING.lock().expect("nobody panicked");
     start()
 }
 
 /// What the daemon said in one datagram, and when it was heard.
 #[derive(Debug)]
-pub(crate) struct Told {
-    pub(crate) at: Instant,
-    pub(crate) lines: Vec<String>,
+pub struct Told {
+    /// When it was heard.
+    pub at: Instant,
+    /// Its lines, mostly `NAME=value`.
+    pub lines: Vec<String>,
 }
 
 impl Told {
-    pub(crate) fn says(&self, line: &str) -> bool {
+    /// Whether one of its lines is this.
+    #[must_use]
+    pub fn says(&self, line: &str) -> bool {
         self.lines.iter().any(|told| told == line)
     }
 
     /// The value of a variable that it names.
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     }
 }
@@ -69,7 +77,11 @@ impl Told {
 /// The descriptors that are kept, by name.
 type Store = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 
-pub(crate) struct Manager {
+/// The manager of one daemon. Its methods panic when the daemon says nothing for two minutes, or
+/// the machine has no sockets: they are for tests and measurements.
+#[derive(Debug)]
+pub struct Manager {
+    program: PathBuf,
     socket: PathBuf,
     store: Store,
     told: Receiver<Told>,
@@ -77,30 +89,39 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn new(home: &Home) -> Manager {
-        let socket = home.path("notify");
+    /// The manager of a program, who listens on a socket at a path.
+    ///
+    /// # Panics
+    /// As said above, and so do all others.
+    #[must_use]
+    pub fn new(program: &Path, socket: PathBuf) -> Manager {
+        let program = program.to_owned();
         let heard = UnixDatagram::bind(&socket).expect("a socket");
         let (sender, told) = channel();
         let store = Store::default();
         let theirs = store.clone();
         let thread = Some(std::thread::spawn(move || listen(&heard, &sender, &theirs)));
-        Manager { socket, store, told, thread }
+        Manager { program, socket, store, told, thread }
     }
 
-    /// Starts a daemon with everything that is kept.
-    pub(crate) fn start(&self, file: &Path) -> Daemon {
+    /// Starts the daemon with everything that is kept; its standard error is piped.
+    ///
+    /// # Panics
+    /// If there is no such program.
+    #[must_use]
+    pub fn start(&self, file: &Path) -> Child {
         let starting = STARTING.lock().expect("nobody panicked");
         let (names, passed): (Vec<String>, Vec<OwnedFd>) = self.passed().into_iter().unzip();
         let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let mut command = Command::new("bash");
-        command.args(["-c", LAUNCH, HEADFRAME]).arg(file).stderr(Stdio::piped());
+        command.args(["-c", LAUNCH]).arg(&self.program).arg(file).stderr(Stdio::piped());
         command.env("NOTIFY_SOCKET", &self.socket).env("WATCHDOG_USEC", "10000000");
         command.env("PASSED", numbers.join(" ")).env("FDSTORE", KEPT_MAX.to_string());
         if !names.is_empty() {
             command.env("LISTEN_FDS", names.len().to_string());
             command.env("LISTEN_FDNAMES", names.join(":"));
         }
-        let daemon = Daemon::of(command.spawn().expect("it runs"));
+        let daemon = command.spawn().expect("it runs");
         drop((passed, starting));
         daemon
     }
@@ -120,24 +141,36 @@ impl Manager {
     }
 
     /// What is kept, by name.
-    pub(crate) fn kept(&self) -> Vec<String> {
+    ///
+    /// # Panics
+    /// If a thread of it has panicked.
+    pub fn kept(&self) -> Vec<String> {
         let mut names: Vec<String> = self.lock().iter().map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
     }
 
     /// Closes everything that is kept, as when a service is stopped for good.
-    pub(crate) fn forget_all(&self) {
+    ///
+    /// # Panics
+    /// If a thread of it has panicked.
+    pub fn forget_all(&self) {
         self.lock().clear();
     }
 
     /// The next thing that the daemon says.
-    pub(crate) fn hear(&self) -> Told {
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn hear(&self) -> Told {
         self.told.recv_timeout(LIMIT).expect("it speaks in time")
     }
 
     /// Listens until the daemon says a line.
-    pub(crate) fn hear_until(&self, line: &str) -> Told {
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn hear_until(&self, line: &str) -> Told {
         let since = Instant::now();
         loop {
             let told = self.hear();
@@ -149,7 +182,10 @@ impl Manager {
     }
 
     /// Everything that was said and not heard yet.
-    pub(crate) fn rest(&self) -> Vec<Told> {
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn rest(&self) -> Vec<Told> {
         // Datagrams keep their order.
         self.send(MARK);
         std::iter::from_fn(|| Some(self.hear()).filter(|told| !told.says(MARK))).collect()
@@ -218,7 +254,10 @@ fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
 }
 
 /// What the kernel calls a process's limit of open files, raised to what it may be.
-pub(crate) fn raise_open_files() -> u64 {
+///
+/// # Panics
+/// If the kernel does not allow what it says it does.
+pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     let all = Rlimit { current: maximum, maximum };
