@@ -204,7 +204,10 @@ impl Crowd {
                 return;
             }
             self.returns.pop();
-            self.connect(slot as usize);
+            // Garbage may have been due before its connection was.
+            if self.clients[slot as usize].state == State::Away {
+                self.connect(slot as usize);
+            }
         }
     }
 

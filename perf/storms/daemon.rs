@@ -38,6 +38,10 @@ impl Setting {
     pub(crate) const QUIET: Setting = Setting { tip_seconds: 3_600.0, difficulty_max: 1e-10 };
 }
 
+/// Memory that grew by no more within some seconds has stopped growing.
+const STEADY_BYTES: u64 = 1 << 20;
+const STEADY: Duration = Duration::from_secs(4);
+
 /// Where one daemon after the other has its ports and its state.
 pub(crate) struct Place {
     /// Where miners connect.
@@ -173,6 +177,22 @@ impl Daemon {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
+    /// Its memory once that has stopped growing: before the oldest jobs go it does.
+    pub(crate) fn steady_memory(&self) -> Result<u64, Box<dyn Error>> {
+        let since = Instant::now();
+        loop {
+            let before = self.memory();
+            thread::sleep(STEADY);
+            let after = self.memory();
+            if after <= before + STEADY_BYTES {
+                return Ok(after);
+            }
+            if since.elapsed() > LIMIT {
+                return Err("its memory grows for ever without a miner".into());
+            }
+        }
+    }
+
     /// Memory of its own, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         process::usage(self.process.id()).unwrap_or_default().anonymous_bytes
@@ -195,6 +215,17 @@ pub(crate) fn sum(page: &str, name: &str, label: &str) -> u64 {
     };
     let values = page.lines().filter(named).filter_map(|line| line.rsplit(' ').next());
     values.filter_map(|value| value.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+/// Why connections were closed, and how many for each reason.
+pub(crate) fn closes(page: &str) -> String {
+    let named = |line: &&str| line.starts_with("headframe_connections_closed_total{");
+    let reasons = page.lines().filter(named).filter_map(|line| {
+        let reason = line.split("reason=\"").nth(1)?.split('"').next()?;
+        let count = line.rsplit(' ').next().filter(|count| *count != "0")?;
+        Some(format!("{count} {reason}"))
+    });
+    reasons.collect::<Vec<_>>().join(", ")
 }
 
 /// Starts a process that inherits the daemon's core from this thread, which then goes back to that

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// A p99 above this without any storm is that of a machine that has other things to do: nothing can
+/// be said of a figure beside it.
+pub(crate) const QUIET_US_MAX: u32 = 20_000;
+
 /// One line of the table.
 pub(crate) struct Figure {
     /// What was measured.
@@ -54,6 +58,13 @@ impl Latency {
     }
 }
 
+impl Latency {
+    /// Whether a window without a storm is fit to be compared with.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.count > 0 && self.p99_us <= QUIET_US_MAX
+    }
+}
+
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |us: u32| f64::from(us) / 1e3;
@@ -97,11 +108,13 @@ impl Figure {
     ) -> Figure {
         let ratio = f64::from(storm.p99_us) / f64::from(quiet.p99_us.max(1));
         let value = format!("{:.2} ms, {ratio:.2} ×", f64::from(storm.p99_us) / 1e3);
+        let is_quiet = quiet.is_quiet();
+        let doubt = if is_quiet { "" } else { "**the machine was not quiet**; " };
         Figure {
             budget: times.map_or(String::new(), |times| format!("≤ {times} × quiet")),
-            met: times.map(|times| ratio <= times && storm.count > 0),
+            met: times.filter(|_| is_quiet).map(|times| ratio <= times && storm.count > 0),
             quiet: format!("{:.2} ms", f64::from(quiet.p99_us) / 1e3),
-            note: format!("{storm}; quiet {quiet}"),
+            note: format!("{doubt}{storm}; quiet {quiet}"),
             ..Figure::recorded(what, value)
         }
     }

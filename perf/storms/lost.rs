@@ -36,6 +36,9 @@ pub(crate) fn half_open(plan: &Plan) -> Result<Found, Box<dyn Error>> {
     let (back, working) = Crowd::farm(&daemon, farm, 0, &[])?;
     let took = Duration::from_nanos(last_ns(&working) - working.since_ns);
     let both = daemon.descriptors()?;
+    if both < descriptors + farm as usize {
+        return Err(format!("{both} fds while half the farm is half-open: it is not").into());
+    }
     let mining = u64::from(farm + stay);
     // As many descriptors as before, and only those that came back hold prefixes.
     daemon.until("the end of the half-open", |daemon| {
