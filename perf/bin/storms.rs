@@ -69,9 +69,9 @@ const ROWS: [Row; 13] = [
     ("power-18000", false, power::eighteen_thousand),
     ("firmware", false, power::firmware),
     ("strangers", false, hostile::strangers),
-    ("connects", true, hostile::connects),
+    ("connects", false, hostile::connects),
     ("garbage", true, hostile::garbage),
-    ("low", true, hostile::low_shares),
+    ("low", false, hostile::low_shares),
     ("readers", false, hostile::readers),
     ("half-open", false, lost::half_open),
     ("tips", true, spread::tips),
@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan::parse()?;
     regtest::manager::raise_open_files();
     daemon::pin_runner()?;
+    let load_before = report::load();
     let mut found = Found::default();
     for (name, in_short, play) in ROWS {
         let wanted = plan.only.as_ref().is_none_or(|only| name.starts_with(only.as_str()));
@@ -96,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         found.figures.extend(row.figures);
         found.pictures.extend(row.pictures);
     }
-    let text = report::render(&plan, &found.figures);
+    let text = report::render(&plan, &load_before, &found.figures);
     println!("{text}");
     if let Some(folder) = &plan.out {
         let pictures = folder.join("storms");

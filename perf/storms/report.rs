@@ -10,11 +10,14 @@ use crate::Plan;
 use crate::crowd::may_be_real_time;
 use crate::figures::Figure;
 
+/// A machine with more to do before the first row is not quiet.
+const LOAD_MAX: f64 = 0.7;
+
 /// The whole table as Markdown.
-pub(crate) fn render(plan: &Plan, figures: &[Figure]) -> String {
+pub(crate) fn render(plan: &Plan, load_before: &str, figures: &[Figure]) -> String {
     let mut text = String::from("# Storms and hostile crowds\n\n");
     // Writing into a string cannot fail.
-    let _ = conditions(&mut text, plan);
+    let _ = conditions(&mut text, plan, load_before);
     let _ = writeln!(text, "\n| what | figure | budget | | quiet | |\n|---|---|---|---|---|---|");
     for figure in figures {
         let _ = writeln!(text, "| {figure} |");
@@ -22,14 +25,17 @@ pub(crate) fn render(plan: &Plan, figures: &[Figure]) -> String {
     text
 }
 
-fn conditions(text: &mut String, plan: &Plan) -> std::fmt::Result {
+fn conditions(text: &mut String, plan: &Plan, load_before: &str) -> std::fmt::Result {
     writeln!(text, "- Command: `perf/run --only storms`; each row on a daemon of its own")?;
     writeln!(text, "- Commit: {}", output("git", &["describe", "--always", "--dirty"]))?;
     writeln!(text, "- CPU: {}, {} cores", process::processor(), output("nproc", &["--all"]))?;
     writeln!(text, "- Kernel: {}", process::kernel_release())?;
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
-    writeln!(text, "- Load average at the end: {load}")?;
+    let busy = match load_before.split(' ').next().and_then(|load| load.parse::<f64>().ok()) {
+        Some(load) if load <= LOAD_MAX => "",
+        _ => "; **the machine was busy with other things, so no figure counts**",
+    };
+    let load = load();
+    writeln!(text, "- Load average: {load_before} before, {load} at the end{busy}")?;
     writeln!(
         text,
         "- headframe: one shard, all its threads on one core, limits as by default; every \
@@ -46,6 +52,12 @@ fn conditions(text: &mut String, plan: &Plan) -> std::fmt::Result {
         writeln!(text, "- A part or a miniature ({scale} of the clients): no figures of record")?;
     }
     Ok(())
+}
+
+/// The load averages of 1, 5 and 15 minutes.
+pub(crate) fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// What a small program prints, for the head of the table.

@@ -16,6 +16,7 @@ use crate::{Found, Plan};
 
 /// Seconds between tips that come alone, and between those of a storm.
 const ALONE_SECONDS: f64 = 2.0;
+const SHORT_ALONE_SECONDS: f64 = 0.5;
 const STORM_SECONDS: f64 = 0.1;
 /// What the last miner may take of one fan-out.
 const TIMES: f64 = 2.0;
@@ -25,7 +26,8 @@ const RATE_MIN: f64 = 9.0;
 
 /// The row.
 pub(crate) fn tips(plan: &Plan) -> Result<Found, Box<dyn Error>> {
-    let (alone, _) = spreads(plan, ALONE_SECONDS, 14)?;
+    let apart = if plan.short { SHORT_ALONE_SECONDS } else { ALONE_SECONDS };
+    let (alone, _) = spreads(plan, apart, 14)?;
     let (storm, miners) = spreads(plan, STORM_SECONDS, 6)?;
     let one = median(&alone).ok_or("no tip came alone")?;
     let worst = storm.iter().max_by_key(|tip| tip.last_us()).ok_or("no tip came in the storm")?;

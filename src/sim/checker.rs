@@ -29,9 +29,9 @@ const TIP_BOUND_US: u64 = SECOND / 50;
 const TIP_BOUND_ROUGH_US: u64 = 4 * SECOND;
 /// What each miner of the world may add to it: 20,000 of them, while they connect, 180 ms.
 const TIP_BOUND_MINER_US: u64 = 9;
-/// How long a peer may take nothing: ten seconds, two more for the last bytes of a session that
+/// How long a peer may take nothing: nine seconds, two more for the last bytes of a session that
 /// ends meanwhile, and the sweeps that notice.
-const READER_US_MAX: u64 = 13 * SECOND;
+const READER_US_MAX: u64 = 12 * SECOND;
 /// How long a miner may go beyond the replies that are queued for it. Well before its silence as a
 /// reader is over, so that it is the limit that ends it.
 pub(crate) const FLOOD_US_MAX: u64 = 8 * SECOND;
