@@ -7,6 +7,9 @@ use std::time::Duration;
 /// be said of a figure beside it.
 pub(crate) const QUIET_US_MAX: u32 = 20_000;
 
+/// Of fewer answers the p99 is only the slowest.
+const ANSWERS_MIN: usize = 200;
+
 /// One line of the table.
 pub(crate) struct Figure {
     /// What was measured.
@@ -109,10 +112,11 @@ impl Figure {
         let ratio = f64::from(storm.p99_us) / f64::from(quiet.p99_us.max(1));
         let value = format!("{:.2} ms, {ratio:.2} ×", f64::from(storm.p99_us) / 1e3);
         let is_quiet = quiet.is_quiet();
+        let enough = storm.count >= ANSWERS_MIN;
         let doubt = if is_quiet { "" } else { "**the machine was not quiet**; " };
         Figure {
             budget: times.map_or(String::new(), |times| format!("≤ {times} × quiet")),
-            met: times.filter(|_| is_quiet).map(|times| ratio <= times && storm.count > 0),
+            met: times.filter(|_| is_quiet && enough).map(|times| ratio <= times),
             quiet: format!("{:.2} ms", f64::from(quiet.p99_us) / 1e3),
             note: format!("{doubt}{storm}; quiet {quiet}"),
             ..Figure::recorded(what, value)
