@@ -78,6 +78,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "rustix",
             "tempfile",
             "sd-notify",
+            "ureq",
         ],
     ),
     ("sim", &["pow", "wire", "session", "farm", "shard"]),

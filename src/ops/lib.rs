@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alerts;
 mod blocks;
 mod capacity;
 pub mod check;

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use session::{Class, ShareOutcome, Tick};
 use shard::counters::{CloseReason, Counters, Histogram, RefusalReason};
 
+use crate::alerts::WayStatus;
 use crate::history::HistoryState;
 use crate::http::List;
 use crate::version;
@@ -67,6 +68,7 @@ impl Collector for Scrape {
         farm(out, &*self.view)?;
         workers(out, &self.workers, self.view.worker_series())?;
         history(out, &*self.view)?;
+        alerts(out, &self.view.alerts())?;
         nodes(out, &self.view.nodes())
     }
 }
@@ -438,6 +440,23 @@ fn history(out: &mut Out<'_, '_>, view: &dyn View) -> fmt::Result {
     out.gauge("history_age_seconds", "Since the history was written.", age)?;
     let failures = history.failures;
     out.counter("history_failures", "Writes of the history that failed.", [(&[][..], failures)])
+}
+
+/// How alerts are delivered, way by way.
+fn alerts(out: &mut Out<'_, '_>, ways: &[WayStatus]) -> fmt::Result {
+    let rows: Vec<_> = ways
+        .iter()
+        .flat_map(|way| {
+            let results =
+                [("delivered", way.delivered), ("failed", way.failed), ("dropped", way.dropped)];
+            results.map(|(result, count)| ([("way", way.way), ("result", result)], count))
+        })
+        .collect();
+    let rows = rows.iter().map(|(labels, count)| (&labels[..], *count));
+    out.counter("alerts", "Alerts by what became of them.", rows)?;
+    let labels: Vec<_> = ways.iter().map(|way| [("way", way.way)]).collect();
+    let waiting = labels.iter().zip(ways).map(|(labels, way)| (&labels[..], way.waiting as i64));
+    out.gauge("alerts_waiting", "Alerts that wait to be delivered.", waiting)
 }
 
 /// The bitcoinds, each by its name in the configuration.

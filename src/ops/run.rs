@@ -28,7 +28,7 @@ use crate::start::Surroundings;
 use crate::state::{self, StateFolder};
 use crate::summary::Summary;
 use crate::view::{Running, View};
-use crate::{http, logins, signals, start, version};
+use crate::{alerts, http, logins, signals, start, version};
 
 /// SIGTERM drains within 5 s: the shards have 4 s of them, the rest is for ending the threads.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4_500);
@@ -115,6 +115,7 @@ async fn serve(
     tracing::info!(address = %pages, "pages are served here");
     manager.ready(&*farm);
     let history = History::start(state, &farm)?;
+    let alerts = alerts::Threads::start(&farm)?;
     let mut look = interval(manager.look_every().min(LOOK_EVERY));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut blocks = BlockLog::default();
@@ -145,7 +146,12 @@ async fn serve(
     drain(&farm, &mut manager).await;
     tell(&mut blocks, &farm);
     // On a thread of its own, so that the pages are served meanwhile.
-    let stopped = tokio::task::spawn_blocking(move || history.stop(end)).await;
+    let stopped = tokio::task::spawn_blocking(move || {
+        alerts.iter().for_each(|alerts| alerts.end(end));
+        history.stop(end);
+        alerts.into_iter().for_each(|alerts| alerts.wait(end));
+    });
+    let stopped = stopped.await;
     stopped.map_err(Stop::internal)?;
     Ok(farm)
 }

@@ -13,6 +13,7 @@ use node::simulated::Control;
 use pow::{Difficulty, Kernel};
 use session::Pace;
 
+use crate::alerts::Alerts;
 use crate::config::{Config, Host, NoWork, NodeConfig};
 use crate::exit::Stop;
 use crate::history::Earlier;
@@ -70,7 +71,8 @@ pub fn start(
     })?;
     let earlier = if state.is_some() { Earlier::opening() } else { Earlier::default() };
     let (earlier, worker_series) = (Arc::new(earlier), config.limits.worker_series);
-    Ok((Running { engine, started, logs, earlier, worker_series, nodes }, control))
+    let alerts = Alerts::new(&config.alerts, config.difficulty.shares_per_minute);
+    Ok((Running { engine, started, logs, earlier, worker_series, alerts, nodes }, control))
 }
 
 /// Blocks that an earlier process found and did not see settled come with it.

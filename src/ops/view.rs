@@ -17,6 +17,7 @@ use node::source::{NodeState, Nodes};
 use session::Tick;
 use shard::Counters;
 
+use crate::alerts::{Alerts, WayStatus};
 use crate::history::{self, Earlier, HistoryStatus};
 use crate::logs::LogCounts;
 
@@ -76,6 +77,10 @@ pub trait View: Send + Sync + 'static {
     fn history(&self) -> HistoryStatus;
     /// Workers that have metrics of their own.
     fn worker_series(&self) -> usize;
+    /// How alerts are delivered; nothing where nobody wants any.
+    fn alerts(&self) -> Vec<WayStatus> {
+        Vec::new()
+    }
     /// Log lines that were dropped.
     fn log_lost(&self) -> u64;
     /// Log lines that were held back, because others had said the same.
@@ -95,6 +100,8 @@ pub struct Running {
     pub earlier: Arc<Earlier>,
     /// Workers that have metrics of their own.
     pub worker_series: usize,
+    /// What is told to whom.
+    pub alerts: Alerts,
     /// The bitcoinds, unless the node is simulated.
     pub nodes: Option<Nodes>,
 }
@@ -154,6 +161,10 @@ impl View for Running {
 
     fn worker_series(&self) -> usize {
         self.worker_series
+    }
+
+    fn alerts(&self) -> Vec<WayStatus> {
+        self.alerts.status()
     }
 
     fn log_lost(&self) -> u64 {

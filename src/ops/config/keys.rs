@@ -126,6 +126,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section("http", "The page, health, metrics and the API.", HTTP),
     absent("pool"),
     section("log", "", LOG),
+    section("alerts", "Who hears of blocks and of silent miners; docs/alerts.md.", ALERTS),
     section("limits", "", LIMITS),
 ];
 
@@ -234,6 +235,12 @@ const HTTP: &[Key] =
 const LOG: &[Key] = &[
     key("level", r#""info""#, "error, warn, info, debug or trace"),
     key("format", r#""text""#, r#"or "json", or "journald" for its fields"#),
+];
+
+const ALERTS: &[Key] = &[
+    example("webhook", r#""http://127.0.0.1:8080/alert""#, "gets each alert as a POST of JSON"),
+    example("command", r#""/usr/local/bin/on-alert""#, "is run with the JSON on standard input"),
+    key("silent_minutes", "10.0", "without a connection or a share, until a miner is silent"),
 ];
 
 const LIMITS: &[Key] = &[

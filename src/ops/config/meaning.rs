@@ -18,7 +18,7 @@ use super::raw::{RawConfig, RawTable};
 use super::value::Reader;
 use super::{
     CONNECTIONS_DEFAULT, Config, Difficulty, Format, Host, Limits, Listen, Log, NoWork, Shards,
-    payout, source,
+    alerts, payout, source,
 };
 
 /// Every hash meets anything below about 2.3e-10, so that nothing smaller means more.
@@ -68,6 +68,7 @@ pub(crate) fn config(raw: &RawConfig<'_>, faults: &mut Vec<Fault>) -> Option<Con
         payout,
         http,
         log: log(&mut Reader { table: raw.table("log"), faults }),
+        alerts: alerts::alerts(&mut Reader { table: raw.table("alerts"), faults }),
         limits: limits(&mut Reader { table: raw.table("limits"), faults }),
     })
 }

@@ -2,6 +2,7 @@
 //! be wrong. `keys` is the one table behind both and behind the sample; `fault` is what is said
 //! when a file is refused. Called by `run`, `check` and `demo`.
 
+mod alerts;
 mod fault;
 mod keys;
 mod meaning;
@@ -17,6 +18,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use alerts::{Alerts, Webhook};
 pub use fault::Faults;
 pub use places::{Places, Spot};
 pub use sample::sample;
@@ -50,6 +52,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// What is logged, and how.
     pub log: Log,
+    /// Who hears of blocks and of silent miners.
+    pub alerts: Alerts,
     /// What bounds memory.
     pub limits: Limits,
 }
