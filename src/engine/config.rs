@@ -4,11 +4,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use farm::NoWork;
 use farm::extranonce::SpaceError;
 use pow::{Difficulty, Kernel};
-use session::Pace;
+use session::{Pace, Remembered};
 use shard::admission::AllowList;
 use uring::{Pretend, UringError};
 
@@ -66,6 +67,8 @@ pub struct EngineConfig {
     pub minimum_difficulty: Difficulty,
     /// No miner's difficulty goes above it.
     pub maximum_difficulty: Difficulty,
+    /// Where workers had settled in an earlier life of the farm, oldest first.
+    pub remembered: Arc<[Remembered]>,
     /// Bytes of the miner's fixed extranonce1, 1 to 4.
     pub extranonce1_size: u8,
     /// Bytes that a miner may roll.
@@ -107,6 +110,7 @@ impl EngineConfig {
             wished_pace: Pace::per_minute(12.0),
             minimum_difficulty: Difficulty::new(1e-18).expect("a positive number"),
             maximum_difficulty: Difficulty::new(1e18).expect("a positive number"),
+            remembered: Arc::default(),
             extranonce1_size: 4,
             extranonce2_size: 4,
             version_mask: 0x1fff_e000,

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pow::Kernel;
-use session::Tick;
+use session::{Remembered, Tick};
 use shard::{Counters, Guard, Shard, ShardSettings, Total, Turn};
 use uring::{Pretend, Ring, Setup, UringError};
 
@@ -52,6 +52,8 @@ pub(crate) struct Berth {
     /// Connections for its first life, each with the place of its listener.
     pub(crate) waiting: RefCell<Vec<(usize, OwnedFd)>>,
     pub(crate) settings: ShardSettings,
+    /// Where workers had settled before any of its lives.
+    pub(crate) remembered: Arc<[Remembered]>,
     /// The connections of all shards.
     pub(crate) total: Arc<Total>,
     pub(crate) kernel: Kernel,
@@ -136,6 +138,7 @@ pub(crate) fn live<G: Guard>(
     let counters = &berth.counters;
     let mut shard = Shard::new(settings, berth.kernel, counters.clone());
     shard.share_total(berth.total.clone());
+    shard.remember(berth.remembered.iter().cloned());
     shard.start(&mut ring);
     tracing::info!(shard = berth.index, core = berth.core, life, "the shard listens");
     if let Some(started) = started.take() {

@@ -126,8 +126,9 @@ impl Engine {
     ) -> Result<Engine, StartError> {
         let bell = Arc::new(bell);
         let settings = coordinator_settings(config);
-        let farm = Coordinator::new(settings, config.kernel, clock::now())
+        let mut farm = Coordinator::new(settings, config.kernel, clock::now())
             .map_err(StartError::Extranonce)?;
+        farm.remember(config.remembered.iter().cloned());
         let blocks = Arc::new(BlocksUnderWay::default());
         let line = || Line::new(bell.clone(), blocks.clone()).map(Arc::new);
         let lines = placement.shards.iter().map(|_| line());
@@ -206,6 +207,7 @@ impl Engine {
             listeners,
             settings: shard_settings(config, number, self.placement.shards.len()),
             waiting: RefCell::default(),
+            remembered: config.remembered.clone(),
             total,
             kernel: config.kernel,
             gather: config.gather,

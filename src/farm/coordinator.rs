@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use pow::{Kernel, Template};
-use session::{Job, SessionId, Tick};
+use session::{Job, Memory, Remembered, SessionId, Tick};
 
 use crate::blocks::{
     BlockDesk, Journaled, RestoredBlock, RetryPolicy, SettledBlock, SubmitBlock, SubmitResult,
@@ -30,21 +30,23 @@ pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
 pub const MINER_QUERIES_MAX: usize = 4;
 /// Workers of one answer: about 100 µs of the coordinator's time.
 const WORKERS_PER_PAGE: usize = 1_024;
+/// Workers of one message of where they have settled; likewise.
+const REMEMBERED_PER_MESSAGE: usize = 1_024;
 
 /// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
-/// questions, whether there is work and the drain this stays below what an outbox holds, so that
+/// questions, where workers have settled, whether there is work and the drain this stays below what an outbox holds, so that
 /// none of them is refused.
 const RECYCLED_WAITING_MAX: usize = 8;
 
-const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX);
+const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 4 < OUTBOX_MESSAGES_MAX);
 
 /// Sessions on their way to a shard find a place only where fewer messages wait: what waits for a
 /// shard that takes nothing is not worth more than the rest. Who hears nothing begins a new
 /// session.
-const RESUMES_WAITING_MAX: usize = 16;
+const RESUMES_WAITING_MAX: usize = 15;
 
 const _: () = assert!(
-    RESUMES_WAITING_MAX + RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 3 < OUTBOX_MESSAGES_MAX
+    RESUMES_WAITING_MAX + RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 4 < OUTBOX_MESSAGES_MAX
 );
 
 /// What the coordinator is told.
@@ -166,6 +168,10 @@ pub struct Coordinator {
     lease_faults: u64,
     sessions: Directory,
     ledger: Ledger,
+    /// Where workers have settled.
+    memory: Memory,
+    /// The number up to which every shard knows it when it starts.
+    memory_given: u64,
     desk: BlockDesk,
     shards: BTreeMap<ShardIndex, Seat>,
     /// Where the next poll begins, so that no shard is always served last.
@@ -184,6 +190,8 @@ struct Seat {
     blocked: bool,
     drained: bool,
     refusals: u64,
+    /// The number up to which it knows where workers have settled.
+    remembers: u64,
 }
 
 impl Coordinator {
@@ -210,6 +218,8 @@ impl Coordinator {
             lease_faults: 0,
             sessions: Directory::default(),
             ledger: Ledger::new(now),
+            memory: Memory::default(),
+            memory_given: 0,
             desk: BlockDesk::new(settings.nodes, settings.retry),
             shards: BTreeMap::new(),
             turn: ShardIndex(0),
@@ -219,6 +229,18 @@ impl Coordinator {
             drained_said: false,
             status_changed: true,
         })
+    }
+
+    /// Takes over where workers had settled in an earlier life of the farm, oldest first. Every
+    /// shard is given the same when it is made, so that its first miner is known.
+    pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>) {
+        remembered.into_iter().for_each(|remembered| self.memory.learn(remembered));
+        self.memory_given = self.memory.newest();
+    }
+
+    /// Where workers have settled.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Takes one input in. Drain [`Coordinator::poll`] before the next.
@@ -371,6 +393,7 @@ impl Coordinator {
             report.rows.iter_mut().for_each(|row| row.connections = 0);
         }
         self.ledger.apply(shard, &report, self.now);
+        self.ledger.take_settled().into_iter().for_each(|settled| self.memory.learn(settled));
         report.rows.clear();
         // A lane that is stuck fills up with what matters, not with memory to be used again.
         if let Some(seat) = seat.filter(|seat| seat.outbox.len() < RECYCLED_WAITING_MAX) {
@@ -453,7 +476,7 @@ impl Coordinator {
         if self.shards.contains_key(&shard) {
             self.shard_died(shard);
         }
-        let mut seat = Seat::default();
+        let mut seat = Seat { remembers: self.memory_given, ..Seat::default() };
         let jobs: Vec<Arc<Job>> = self.desk.jobs_live().cloned().collect();
         if !jobs.is_empty() {
             seat.push(ToShard::Jobs(jobs));
@@ -540,6 +563,7 @@ impl Coordinator {
     }
 
     fn next_message(&mut self) -> Option<(ShardIndex, ToShard)> {
+        self.spread_memory();
         let turn = self.turn;
         let from_turn = self.shards.range_mut(turn..).next_message();
         let (shard, message) = match from_turn {
@@ -548,6 +572,17 @@ impl Coordinator {
         };
         self.turn = ShardIndex(shard.0.wrapping_add(1));
         Some((shard, message))
+    }
+
+    /// Tells a shard for which nothing else waits where workers have settled.
+    fn spread_memory(&mut self) {
+        let newest = self.memory.newest();
+        let behind = self.shards.values_mut().filter(|seat| seat.remembers < newest);
+        for seat in behind.filter(|seat| !seat.blocked && seat.outbox.is_empty()) {
+            let (news, known) = self.memory.after(seat.remembers, REMEMBERED_PER_MESSAGE);
+            seat.remembers = known;
+            seat.push(ToShard::Remember(news));
+        }
     }
 
     /// The farm at this moment, without its workers.

@@ -475,3 +475,57 @@ fn a_stuck_lane_learns_only_the_last_word_about_work() {
     let told = postures(&outputs(&mut farm, now + 1, Input::Timer));
     assert_eq!(told.last(), Some(&(0, 0)), "{told:?}");
 }
+
+fn remembered(worker: &str, difficulty: f64) -> Remembered {
+    let difficulty = pow::Difficulty::new(difficulty).expect("positive");
+    let settled = session::Settled { difficulty, class: session::Class::Unknown };
+    Remembered { worker: worker.into(), settled }
+}
+
+/// What each shard is told of where workers have settled.
+fn memories(outputs: &[Output]) -> Vec<(u16, Vec<Remembered>)> {
+    let told = |output: &Output| match output {
+        Output::ToShard(shard, ToShard::Remember(told)) => Some((shard.0, told.clone())),
+        _ => None,
+    };
+    outputs.iter().filter_map(told).collect()
+}
+
+#[test]
+fn every_shard_hears_where_workers_have_settled() {
+    let mut farm = coordinator(4);
+    let start = |farm: &mut Coordinator, shard| {
+        memories(&outputs(farm, 0, Input::ShardStarted(ShardIndex(shard))))
+    };
+    farm.remember([remembered("old", 64.0)]);
+    assert_eq!(start(&mut farm, 0), [], "it was made with that");
+    assert_eq!(start(&mut farm, 1), []);
+    let mut workers = ShardWorkers::new(1);
+    let rig = workers.intern("rig");
+    workers.connected(rig);
+    let news = remembered("rig", 512.0);
+    workers.settled(rig, news.settled);
+    let mut report = new_report();
+    workers.report(&mut report);
+    let told = outputs(&mut farm, 1, Input::FromShard(SHARD, FromShard::Report(report)));
+    let all = vec![news.clone()];
+    assert_eq!(memories(&told), [(0, all.clone()), (1, all.clone())]);
+    assert_eq!(memories(&outputs(&mut farm, 2, Input::Timer)), [], "once");
+    assert_eq!(start(&mut farm, 2), [(2, all.clone())], "and what begins later");
+    assert_eq!(start(&mut farm, 1), [(1, all)], "or anew");
+}
+
+#[test]
+fn a_stuck_lane_learns_all_that_was_settled_meanwhile_behind_the_jobs() {
+    let mut farm = coordinator(4);
+    outputs(&mut farm, 0, Input::ShardStarted(SHARD));
+    farm.memory.learn(remembered("first", 1.0));
+    farm.handle(Tick(1), Input::Timer);
+    let Some(Output::ToShard(shard, message)) = farm.poll() else { panic!("the news") };
+    farm.unsent(shard, message);
+    for number in 0..3_000 {
+        farm.memory.learn(remembered(&number.to_string(), 1.0));
+    }
+    assert_eq!(memories(&outputs(&mut farm, 1, new_work(1))).len(), 4, "1 + 3 × 1,024");
+    assert!(farm.status().shards[0].messages_waiting == 0);
+}

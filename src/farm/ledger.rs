@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use session::{ShareOutcome, Tick};
+use session::{Remembered, Settled, ShareOutcome, Tick};
 
 use crate::extranonce::ShardIndex;
 
@@ -208,6 +208,8 @@ pub struct WorkerRow {
     pub last_share: Option<Tick>,
     /// The highest difficulty that one of its hashes had.
     pub best_difficulty: f64,
+    /// Where its connections have settled.
+    pub settled: Option<Settled>,
 }
 
 /// What a shard says about its workers: those with news since its last report, and some others.
@@ -291,6 +293,7 @@ impl ShardWorkers {
             connections: 0,
             last_share: None,
             best_difficulty: 0.0,
+            settled: None,
         };
         self.rows.push(ShardRow { row, changed: false });
         id
@@ -332,6 +335,18 @@ impl ShardWorkers {
     /// Counts a hash that met the network target.
     pub fn count_block(&mut self, id: WorkerId) {
         self.change(id).totals.blocks += 1;
+    }
+
+    /// A connection under this name has settled there. The account of many names settles nowhere.
+    pub fn settled(&mut self, id: WorkerId, settled: Settled) {
+        if id == WorkerId::OTHER {
+            return;
+        }
+        let row = &self.rows[id.0 as usize].row;
+        let settled = settled.beside(row.settled, row.connections > 1);
+        if row.settled != Some(settled) {
+            self.change(id).settled = Some(settled);
+        }
     }
 
     /// A connection authorized under this name.
@@ -401,6 +416,8 @@ pub struct Ledger {
     connections: u64,
     rates: Rates,
     workers_max: usize,
+    /// Who has settled anew since somebody asked; at most one for each row of a report.
+    settled: Vec<Remembered>,
 }
 
 /// What was last heard from one life of a shard, by its own worker numbers.
@@ -415,6 +432,7 @@ struct Heard {
     sequence: u64,
     totals: WorkerTotals,
     connections: u32,
+    settled: Option<Settled>,
 }
 
 struct Account {
@@ -423,6 +441,7 @@ struct Account {
     connections: u32,
     last_share: Option<Tick>,
     best_difficulty: f64,
+    settled: Option<Settled>,
     rates: Rates,
 }
 
@@ -452,6 +471,8 @@ pub struct WorkerStatus {
     pub last_share: Option<Tick>,
     /// The highest difficulty that one of its hashes had.
     pub best_difficulty: f64,
+    /// Where its connections have settled since this process started.
+    pub settled: Option<Settled>,
 }
 
 impl Ledger {
@@ -471,6 +492,7 @@ impl Ledger {
             connections: 0,
             rates: Rates::new(now),
             workers_max,
+            settled: Vec::new(),
         };
         ledger.open(Arc::from(OTHER), now);
         ledger
@@ -508,6 +530,7 @@ impl Ledger {
                 sequence: 0,
                 totals: WorkerTotals::default(),
                 connections: 0,
+                settled: None,
             },
         };
         let grown = row.totals.since(&heard.totals);
@@ -516,13 +539,21 @@ impl Ledger {
         self.connections -= u64::from(heard.connections);
         self.connections += u64::from(row.connections);
         let account = &mut self.accounts[heard.account];
+        if let Some(settled) = row.settled.filter(|_| row.settled != heard.settled) {
+            let others = account.connections > heard.connections;
+            let settled = settled.beside(account.settled, others);
+            if account.settled != Some(settled) {
+                account.settled = Some(settled);
+                self.settled.push(Remembered { worker: account.name.clone(), settled });
+            }
+        }
         account.totals.add(&grown);
         account.rates.add(grown.difficulty_accepted, now);
         account.connections = account.connections - heard.connections + row.connections;
         account.last_share = account.last_share.max(row.last_share);
         account.best_difficulty = account.best_difficulty.max(row.best_difficulty);
-        let (totals, connections) = (row.totals, row.connections);
-        let heard = Heard { sequence, totals, connections, ..heard };
+        let (totals, connections, settled) = (row.totals, row.connections, row.settled);
+        let heard = Heard { sequence, totals, connections, settled, ..heard };
         if let Some(accounts) = self.shards.get_mut(&shard) {
             accounts.workers[index] = Some(heard);
         }
@@ -534,6 +565,11 @@ impl Ledger {
             workers.resize(index + 1, None);
         }
         workers[index]
+    }
+
+    /// Who has settled anew since this was last asked.
+    pub fn take_settled(&mut self) -> Vec<Remembered> {
+        core::mem::take(&mut self.settled)
     }
 
     /// A shard is gone: its credit stays, its connections do not.
@@ -618,6 +654,7 @@ impl Ledger {
             connections: 0,
             last_share: None,
             best_difficulty: 0.0,
+            settled: None,
             rates: Rates::new(now),
         });
         index
@@ -638,6 +675,7 @@ impl Account {
             connections: self.connections,
             last_share: self.last_share,
             best_difficulty: self.best_difficulty,
+            settled: self.settled,
         }
     }
 }

@@ -409,3 +409,63 @@ fn every_refusal_has_a_reason_of_its_own() {
         assert_eq!(label, outcome.name(), "one name for one thing");
     }
 }
+
+fn settled(difficulty: f64) -> Settled {
+    let difficulty = pow::Difficulty::new(difficulty).expect("positive");
+    Settled { difficulty, class: session::Class::Antminer }
+}
+
+#[test]
+fn where_a_worker_settles_is_reported_and_told_on_once() {
+    let mut ledger = Ledger::new(Tick(0));
+    let mut shard = ShardWorkers::new(1);
+    let mut report = Report::default();
+    let rig = shard.intern("rig");
+    shard.connected(rig);
+    shard.settled(rig, settled(512.0));
+    shard.settled(WorkerId::OTHER, settled(1.0));
+    for _ in 0..2 {
+        assert!(shard.report(&mut report));
+        ledger.apply(ShardIndex(0), &report, Tick(0));
+    }
+    let told = ledger.take_settled();
+    assert_eq!(told, [Remembered { worker: "rig".into(), settled: settled(512.0) }]);
+    shard.settled(rig, settled(512.0));
+    assert!(!shard.has_news(), "it is there already");
+    assert_eq!(ledger.take_settled(), []);
+    let page = ledger.page(0, 9, Tick(0)).0;
+    assert_eq!(page[0].settled, Some(settled(512.0)));
+}
+
+#[test]
+fn machines_under_one_name_do_not_push_each_other_up() {
+    let mut ledger = Ledger::new(Tick(0));
+    let mut shards = [ShardWorkers::new(1), ShardWorkers::new(1)];
+    let mut say = |ledger: &mut Ledger, shards: &mut [ShardWorkers; 2]| {
+        for (index, shard) in (0..).zip(shards) {
+            let mut report = Report::default();
+            shard.report(&mut report);
+            ledger.apply(ShardIndex(index), &report, Tick(0));
+        }
+        ledger.take_settled().last().map(|last| last.settled)
+    };
+    // Two on the first shard, one on the second, all of them "nat".
+    let nat = shards.each_mut().map(|shard| shard.intern("nat"));
+    shards[0].connected(nat[0]);
+    shards[0].connected(nat[0]);
+    shards[1].connected(nat[1]);
+    shards[0].settled(nat[0], settled(65_536.0));
+    assert_eq!(say(&mut ledger, &mut shards), Some(settled(65_536.0)), "all that is known");
+    shards[0].settled(nat[0], settled(1_024.0));
+    assert_eq!(say(&mut ledger, &mut shards), Some(settled(1_024.0)), "the lower on one shard");
+    shards[1].settled(nat[1], settled(32_768.0));
+    assert_eq!(say(&mut ledger, &mut shards), None, "nor by one on another shard");
+    shards[1].settled(nat[1], settled(512.0));
+    assert_eq!(say(&mut ledger, &mut shards), Some(settled(512.0)));
+    // The small ones go; who stays is alone, and what it has is what it needs.
+    shards[1].disconnected(nat[1]);
+    shards[0].disconnected(nat[0]);
+    assert_eq!(say(&mut ledger, &mut shards), None);
+    shards[0].settled(nat[0], settled(65_536.0));
+    assert_eq!(say(&mut ledger, &mut shards), Some(settled(65_536.0)));
+}

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use session::{Job, Parked, Prefix, SessionId, Tick};
+use session::{Job, Parked, Prefix, Remembered, SessionId, Tick};
 
 pub use crate::blocks::FoundBlock;
 pub use crate::extranonce::{Lease, PrefixRange, ShardIndex, SpaceFull};
@@ -62,6 +62,8 @@ pub enum ToShard {
         /// or not for that address.
         parked: Option<Box<ParkedSession>>,
     },
+    /// Where workers have settled, also on other shards, and so where they are to start.
+    Remember(Vec<Remembered>),
     /// Stop accepting, answer what was read, close all, then say [`FromShard::Drained`].
     Drain,
 }

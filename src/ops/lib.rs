@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod difficulties;
 pub mod exit;
 pub mod finding;
 mod firmware;

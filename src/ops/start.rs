@@ -15,8 +15,9 @@ use session::Pace;
 
 use crate::alerts::Alerts;
 use crate::config::{Config, Host, NoWork, NodeConfig};
+use crate::difficulties::Difficulties;
 use crate::exit::Stop;
-use crate::history::Earlier;
+use crate::history::{self, Earlier};
 use crate::host;
 use crate::logs::LogCounts;
 use crate::nodes::source_config;
@@ -49,7 +50,10 @@ pub fn start(
 ) -> Result<(Running, Option<Control>), Stop> {
     let Surroundings { state, logs, inherited, keeper } = surroundings;
     let started = engine::now();
-    let engine_config = engine_config(config)?;
+    let mut engine_config = engine_config(config)?;
+    if let Some(state) = state {
+        engine_config.remembered = Difficulties::open(state, history::unix()).remembered();
+    }
     let journal = state.map(|state| journal(state, &config.node.chain())).transpose()?;
     let (link, nodes, control) = match &config.node {
         NodeConfig::Simulated(parameters) => {

@@ -3,6 +3,7 @@
 
 use crate::downstream_sv1::Parked;
 use crate::job::{JobIndex, JobRef, Rendering};
+use crate::memory::Settled;
 use alloc::boxed::Box;
 use pow::{Difficulty, Hash256, Share};
 
@@ -145,6 +146,8 @@ pub enum Event {
     Share(ShareEvent),
     /// A share meets the network's target, whatever the miner was told about it.
     Block(FoundShare),
+    /// The miner has found so many shares at its difficulty that it suits it.
+    Settled(Settled),
     /// A miner that rolled the version has stopped: it does a fraction of its work, or draws more
     /// power for it, until it is started again.
     RollingLost,

@@ -33,6 +33,7 @@ use crate::contract::{
     Question, Refusal, SessionId, ShareEvent, ShareToCheck, Tick,
 };
 use crate::fingerprints::Fingerprints;
+use crate::memory::Settled;
 use crate::send_buf::SendBuf;
 use crate::shared::Shared;
 use crate::vardiff::Vardiff;
@@ -86,6 +87,8 @@ pub struct DownstreamSv1 {
     hint: Option<(Hint, Difficulty)>,
     /// `None` where the difficulty changes by policy alone.
     vardiff: Option<Vardiff>,
+    /// Accepted shares of the newest difficulty, up to where it is settled.
+    settling: u8,
     early: EarlyHints,
     answers: Answers,
     checks: Checks,
@@ -116,6 +119,7 @@ enum Notice {
     Authorized(u8),
     Mining,
     Share(ShareEvent),
+    Settled(Settled),
     RollingLost,
 }
 
@@ -136,6 +140,7 @@ impl DownstreamSv1 {
             names: Vec::new(),
             hint: None,
             vardiff: shared.settings().pace().map(Vardiff::new),
+            settling: 0,
             early: EarlyHints::default(),
             answers: Answers::default(),
             checks: Checks::default(),
@@ -410,6 +415,7 @@ impl DownstreamSv1 {
             Notice::Authorized(worker) => Event::Authorized { worker },
             Notice::Mining => Event::Mining,
             Notice::Share(share) => Event::Share(share),
+            Notice::Settled(settled) => Event::Settled(settled),
             Notice::RollingLost => Event::RollingLost,
         })
     }

@@ -24,6 +24,7 @@ mod contract;
 mod downstream_sv1;
 mod fingerprints;
 mod job;
+mod memory;
 mod send_buf;
 mod shared;
 mod vardiff;
@@ -38,6 +39,7 @@ pub use downstream_sv1::{
     USER_AGENT_BYTES_MAX,
 };
 pub use job::{Job, JobIndex, JobRef, RenderId, Rendering};
+pub use memory::{Memory, REMEMBERED_MAX, Remembered, Settled};
 pub use send_buf::{SEND_BYTES_MAX, SendBuf};
 pub use shared::{Found, JOBS_LIVE_MAX, Settings, Shared, TIPS_LATE_MAX};
 pub use vardiff::{Alarm, Bounds, PER_MINUTE_MAX, PER_MINUTE_MIN, Pace, Vardiff};

@@ -1,7 +1,9 @@
-//! What the machines of one shard have in common: the live jobs, the tip, the settings. Read-only
+//! What the machines of one shard have in common: the live jobs, the tip, the settings, and where
+//! workers have settled. Read-only
 //! for machines; the shard changes it only between two handles.
 
 use crate::job::{Job, JobIndex, JobRef};
+use crate::memory::{Memory, Remembered};
 use crate::vardiff::Pace;
 use alloc::sync::Arc;
 use pow::Difficulty;
@@ -98,6 +100,7 @@ pub struct Shared {
     /// The newest job that made all work before it worthless; ≤ the newest job's number.
     clean_number: u32,
     tip: u32,
+    memory: Memory,
 }
 
 impl Shared {
@@ -105,7 +108,7 @@ impl Shared {
     pub fn new(settings: Settings) -> Shared {
         assert!((1..=16).contains(&settings.extranonce2_size), "firmware knows 1 to 16 bytes");
         let jobs = [const { None }; JOBS_LIVE_MAX];
-        Shared { settings, jobs, newest: None, clean_number: 0, tip: 0 }
+        Shared { settings, jobs, newest: None, clean_number: 0, tip: 0, memory: Memory::default() }
     }
 
     /// What holds for every connection.
@@ -133,6 +136,16 @@ impl Shared {
         self.jobs[usize::from(index.0)] = Some(job);
         self.newest = Some(newest);
         newest
+    }
+
+    /// Takes in where a worker has settled; only between two handles.
+    pub fn remember(&mut self, remembered: Remembered) {
+        self.memory.learn(remembered);
+    }
+
+    /// Where workers have settled.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The job that every miner should have.

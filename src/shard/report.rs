@@ -120,6 +120,7 @@ impl<R: Ring> Shard<R> {
                     self.resumes.asked_for(asker, id, Claim { peer, connected });
                 }
                 ToShard::Resumed { id, parked } => self.session_came(id, parked),
+                ToShard::Remember(remembered) => self.remember(remembered),
                 ToShard::Drain => {
                     self.admission.drain();
                     self.draining.get_or_insert(Draining { since: now, cursor: 0 });

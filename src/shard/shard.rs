@@ -14,8 +14,8 @@ use farm::resume::session_id;
 use pow::{Hash256, Kernel};
 use session::{
     Close, DownstreamSv1, Event, FoundShare, Input, NotSv1, Output, Prefix, Question, Refusal,
-    Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, ShareEvent, ShareOutcome,
-    ShareToCheck, Shared, Tick,
+    Remembered, Rendering, SEND_BYTES_MAX, SendBuf, SessionId, Settings, Settled, ShareEvent,
+    ShareOutcome, ShareToCheck, Shared, Tick,
 };
 
 use crate::admission::{
@@ -160,6 +160,12 @@ impl<R: Ring> Shard<R> {
     /// before the first turn; a shard that is alone needs no such thing.
     pub fn share_total(&mut self, total: Arc<Total>) {
         self.admission.share_total(total);
+    }
+
+    /// Takes in where workers have settled. Called before the first turn with what an earlier life
+    /// of the farm knew, and with what the coordinator tells.
+    pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>) {
+        remembered.into_iter().for_each(|remembered| self.shared.remember(remembered));
     }
 
     /// Arms the listeners. Called once, before the first turn.
@@ -443,6 +449,7 @@ impl<R: Ring> Shard<R> {
             Event::Mining => self.note_mining(slot),
             Event::Share(share) => self.note_share(slot, share, now),
             Event::Block(found) => self.note_block(slot, found, now),
+            Event::Settled(settled) => self.note_settled(slot, settled),
             Event::RollingLost => self.counters.rolling_lost.add(1),
         }
     }
@@ -471,6 +478,13 @@ impl<R: Ring> Shard<R> {
             let id = self.workers.intern(name);
             place.workers.push(id);
             self.workers.connected(id);
+        }
+    }
+
+    /// Its first name is what its next connection will begin with.
+    fn note_settled(&mut self, slot: u32, settled: Settled) {
+        if let Some(id) = self.slots.at(slot).workers.first() {
+            self.workers.settled(*id, settled);
         }
     }
 

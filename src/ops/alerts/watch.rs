@@ -101,11 +101,6 @@ impl Watch {
         Watch { rule, workers, racks, farm: Group::default() }
     }
 
-    /// Workers that are silent now, but for those that are taken for gone.
-    pub(crate) fn silent(&self) -> usize {
-        self.farm.silent
-    }
-
     /// Looks at the accounts at this moment; gives what is to be told.
     pub(crate) fn look(&mut self, now: Tick, workers: &[WorkerStatus]) -> Vec<News> {
         // The account of many is no machine.

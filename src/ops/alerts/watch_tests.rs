@@ -40,6 +40,7 @@ impl Farm {
                 connections: 1,
                 last_share: None,
                 best_difficulty: 0.0,
+                settled: None,
             };
             let next = self.now.as_micros() as f64 + seconds * 1e6;
             self.workers.push(Machine { status, seconds, hashes: true, next });
@@ -108,7 +109,7 @@ fn a_worker_that_goes_is_told_of_once_and_when_it_is_back() {
     farm.off("farm.r1x3");
     // Ten minutes, and one for others to join.
     assert_eq!(farm.pass(60), said(11, "farm.r1x3 is silent for 11 min: it is gone"));
-    assert_eq!(farm.watch.silent(), 1);
+    assert_eq!(farm.watch.farm.silent, 1);
     farm.on("farm.r1x3");
     assert_eq!(farm.pass(60), said(0, "farm.r1x3 is back after 60 min"));
     farm.off("farm.r1x3");
@@ -219,7 +220,7 @@ fn only_who_was_not_silent_when_an_earlier_process_ended_is_missed() {
     farm.each("", |machine| (machine.hashes, machine.status.connections) = (false, 0));
     farm.each("old", |old| old.status.last_share = Some(Tick(BEGAN.0 - 11 * MINUTE)));
     farm.each("fresh", |fresh| fresh.status.last_share = Some(Tick(BEGAN.0 - MINUTE)));
-    assert_eq!(farm.pass(60), said(11, "fresh is silent for 10 min: it is gone"));
+    assert_eq!(farm.pass(60), said(11, "fresh is silent for 11 min: it is gone"));
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_rack_that_was_sold_is_forgotten_after_a_day_and_remembered_if_it_returns() 
     farm.pass(30);
     farm.off("farm.r1x");
     assert_eq!(farm.pass(25 * 60).len(), 1);
-    assert_eq!(farm.watch.silent(), 0);
+    assert_eq!(farm.watch.farm.silent, 0);
     farm.off("farm.r2x");
     let told = farm.pass(30);
     assert_eq!(told, said(11, "rack farm.r2 is silent: 10 of its 10 workers"));

@@ -106,6 +106,7 @@ impl Earlier {
             connections: 0,
             last_share: kept.last_share.and_then(tick_of),
             best_difficulty: kept.best,
+            settled: None,
         }));
     }
 

@@ -24,6 +24,7 @@ use farm::ledger::{OTHER, WORKERS_MAX, WorkerStatus, WorkerTotals};
 use self::book::{Book, Moment};
 pub use self::earlier::{Earlier, HistoryState, HistoryStatus};
 use self::store::{Fault, Store};
+use crate::difficulties::Difficulties;
 use crate::exit::Stop;
 use crate::version;
 use crate::view::Running;
@@ -122,13 +123,14 @@ impl History {
         let (stop, asked) = channel();
         let (end, ended) = channel();
         let (farm, earlier) = (Arc::downgrade(farm), farm.earlier.clone());
-        let path = state.join(FILE);
+        let (path, state) = (state.join(FILE), state.to_owned());
         std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || {
                 // Dropped at the end, however it comes.
                 let _end: Sender<()> = end;
-                Writer::new(path, BYTES_MAX, earlier).serve(&farm, &asked);
+                let difficulties = Difficulties::open(&state, unix());
+                Writer::new(path, BYTES_MAX, earlier).serve(&farm, difficulties, &asked);
             })
             .map_err(Stop::unavailable)?;
         Ok(History { stop, ended })
@@ -169,7 +171,7 @@ impl Writer {
         Writer { path, bytes_max, earlier, store, book, learned: false, writes: 0, pause: 0, said }
     }
 
-    fn serve(mut self, farm: &Weak<Running>, asked: &Receiver<()>) {
+    fn serve(mut self, farm: &Weak<Running>, mut difficulties: Difficulties, asked: &Receiver<()>) {
         self.book.event(unix(), "start", None, format!("headframe {}", version::LONG));
         self.open();
         loop {
@@ -178,7 +180,7 @@ impl Writer {
                 self.book.event(unix(), "stop", None, "asked to end".to_owned());
             }
             let Some(farm) = farm.upgrade() else { return };
-            self.turn(&farm.engine);
+            self.turn(&farm.engine, &mut difficulties);
             if !more {
                 return;
             }
@@ -187,10 +189,12 @@ impl Writer {
 
     /// Asks the farm and writes what is new. A coordinator that hangs is not waited for again and
     /// again: the accounts stand still with it.
-    fn turn(&mut self, engine: &Engine) {
+    fn turn(&mut self, engine: &Engine, difficulties: &mut Difficulties) {
         let Ok(workers) = engine.list_workers(LIST_LIMIT) else { return };
         let now = Moment { tick: engine::now(), unix: unix() };
         self.write(&workers, &engine.status(), now);
+        difficulties.note(&workers, now.unix);
+        difficulties.write();
     }
 
     fn write(&mut self, workers: &[WorkerStatus], status: &Status, now: Moment) {

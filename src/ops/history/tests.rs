@@ -32,6 +32,7 @@ fn worker(name: &str, accepted: u64, stale: u64) -> WorkerStatus {
         connections: 1,
         last_share: Some(Tick(1_000_000_000_000 - 3_000_000)),
         best_difficulty: accepted as f64,
+        settled: None,
     }
 }
 

@@ -25,6 +25,7 @@ mod openapi;
 mod openmetrics;
 
 use super::serve;
+use crate::alerts::WayStatus;
 use crate::history::{HistoryState, HistoryStatus};
 use crate::samples::{self, NOW, block as found_block};
 use crate::view::{
@@ -132,6 +133,11 @@ impl View for Farm {
         true
     }
 
+    fn alerts(&self) -> Vec<WayStatus> {
+        let way = |way| WayStatus { way, delivered: 3, failed: 2, dropped: 1, waiting: 4 };
+        vec![way("webhook"), way("command")]
+    }
+
     fn list_miners(&self, _: Duration) -> Result<Vec<(ShardIndex, MinerRow)>, ListError> {
         self.lists_made.fetch_add(1, Relaxed);
         self.miners.clone()
@@ -180,6 +186,7 @@ fn worker(number: u32) -> WorkerStatus {
         connections: number % 3,
         last_share: Some(Tick(NOW.as_micros() - 7_000_000)),
         best_difficulty: 77.0,
+        settled: None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Which difficulty a miner gets: where it starts, and how the controller's alarms become wishes.
 //!
 //! A start is, in this order: what stands in the password, what the firmware suggests, what the
-//! class is known to need, the farm's own. All of it is a hint, bounded as every other difficulty
-//! is, and forgotten with the first share: from there on the shares speak. When the wish is
-//! announced, and which earlier ones still count, is in `announcements`.
+//! worker had settled at before, what the class is known to need, the farm's own. All of it is a
+//! hint, bounded as every other difficulty is, and forgotten with the first share: from there on
+//! the shares speak. When the wish is announced, and which earlier ones still count, is in
+//! `announcements`.
 
-use super::{DownstreamSv1, State};
+use super::{DownstreamSv1, Notice, State};
 use crate::contract::Tick;
+use crate::memory::Settled;
 use crate::shared::Shared;
 use crate::vardiff::{Alarm, Bounds};
 use pow::Difficulty;
@@ -38,9 +40,16 @@ impl DownstreamSv1 {
         let settings = shared.settings();
         let of_class = self.class.start_difficulty().filter(|_| settings.start_by_class);
         let start = of_class.unwrap_or(settings.start_difficulty.get());
+        let start = self.remembered(shared).map_or(start, |difficulty| difficulty.get());
         let start = self.hint.map_or(start, |(_, wanted)| wanted.get());
         let start = self.bounds(shared).nearest(start);
         self.change(start);
+    }
+
+    /// What its first name had settled at, if that was firmware of the same class.
+    fn remembered(&self, shared: &Shared) -> Option<Difficulty> {
+        let settled = shared.memory().of(self.names.first()?)?;
+        (settled.class == self.class).then_some(settled.difficulty)
     }
 
     /// What the farm or a limit wants, whatever the shares say.
@@ -50,9 +59,17 @@ impl DownstreamSv1 {
 
     /// Takes in an accepted share of the newest difficulty.
     pub(super) fn weigh_share(&mut self, shared: &Shared) {
-        let alarm = self.vardiff.as_mut().and_then(|vardiff| vardiff.share(self.now));
+        let Some(vardiff) = self.vardiff.as_mut().filter(|vardiff| vardiff.is_running()) else {
+            return;
+        };
+        let alarm = vardiff.share(self.now);
+        self.settling = self.settling.saturating_add(1);
         if let Some(alarm) = alarm {
             self.heed(shared, alarm);
+        }
+        if self.settling == SHARES_SETTLED {
+            let (difficulty, class) = (self.announcements.wanted(), self.class);
+            self.notices.push_back(Notice::Settled(Settled { difficulty, class }));
         }
     }
 
@@ -94,6 +111,7 @@ impl DownstreamSv1 {
         vardiff.settle(alarm, wanted.get() / present.get());
         if wanted != present {
             vardiff.stop(self.now);
+            self.settling = 0;
             self.announcements.want(wanted);
         }
     }
@@ -103,6 +121,7 @@ impl DownstreamSv1 {
         if wanted == self.announcements.wanted() {
             return;
         }
+        self.settling = 0;
         self.announcements.want(wanted);
         if let Some(vardiff) = &mut self.vardiff {
             vardiff.stop(self.now);
@@ -152,6 +171,10 @@ const PASSWORD_KEYS: [&str; 3] = ["d", "diff", "fd"];
 /// At 12 shares a minute more than the whole network's speed of 2022 behind one connection: who
 /// asks for more has made a mistake, and would never be heard of again.
 const HINT_MAX: f64 = 4_294_967_296.0;
+
+/// Accepted shares at one difficulty that say that it suits: 80 s of them at 12 a minute. A flood
+/// is over before, and a machine that fell silent has none.
+const SHARES_SETTLED: u8 = 16;
 
 /// Between two changes for firmware that shows shares in flight as rejected after each.
 const PAUSE_US: u64 = 30_000_000;

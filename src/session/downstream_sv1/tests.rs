@@ -6,6 +6,7 @@ mod closing;
 mod firmware;
 mod handshaking;
 mod properties;
+mod remembering;
 mod resuming;
 mod steering;
 mod submitting;

@@ -4,5 +4,6 @@ mod allocations;
 mod behaviour;
 mod doors;
 mod limits;
+mod remembering;
 mod resuming;
 mod world;

@@ -10,7 +10,7 @@ use farm::extranonce::{ShardIndex, Space};
 use farm::jobs::{JobMaker, JobSettings};
 use farm::messages::{FoundBlock, FromShard, ToShard};
 use pow::{Difficulty, Hash256, Kernel, Template};
-use session::{Job, Settings, Tick};
+use session::{Job, Pace, Settings, Tick};
 use shard::{
     AdmissionSettings, AllowList, Chunk, Completion, ConnId, Counters, Lane, ListenerIndex,
     NoGuard, Ring, Shard, ShardSettings, Turn,
@@ -278,11 +278,33 @@ impl World {
     }
 
     fn admitting(index: u16, slots: usize, admission: AdmissionSettings) -> World {
+        World::paced(index, slots, admission, None)
+    }
+
+    /// A world whose miners' difficulties follow their shares.
+    pub(crate) fn steered(index: u16, slots: usize) -> World {
+        let admission = AdmissionSettings {
+            allow: vec![AllowList::private()],
+            proxy_from: vec![AllowList::none()],
+            connections_max: slots,
+            per_source_max: usize::MAX,
+            unauthenticated_max: slots,
+        };
+        World::paced(index, slots, admission, Pace::per_minute(12.0))
+    }
+
+    fn paced(
+        index: u16,
+        slots: usize,
+        admission: AdmissionSettings,
+        wished_pace: Option<Pace>,
+    ) -> World {
         let kernel = Kernel::detect();
         let counters = Arc::new(Counters::default());
         let session = Settings {
             extranonce2_size: EXTRANONCE2_SIZE,
             start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
+            wished_pace,
             ..Settings::default()
         };
         let buffers_reserved = slots;

@@ -1,0 +1,95 @@
+//! The difficulty that a worker had settled at is where it starts again: the real binary, another
+//! connection, a kill and a restart on the same folder, and one whose file of difficulties is
+//! damaged.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use support::{Daemon, Home, LIMIT};
+
+/// Every hash is a share at all of these difficulties, and none a block.
+const CHAIN: &str = "difficulty = 1e14\nblock_seconds = 0.0\n\
+    [difficulty]\nstart = 1e-12\nminimum = 1e-12\nmaximum = 1.2e-10\n[log]\nformat = \"json\"\n";
+/// 2^-33, the power of two within these bounds that is nearest to what the miner asks for.
+const SETTLED: f64 = 1.0 / 8_589_934_592.0;
+/// Shares after which a difficulty is settled.
+const SHARES: u32 = 16;
+
+fn start(home: &Home) -> (Daemon, String) {
+    let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
+    let stratum = daemon.wait_for_address("miners connect here");
+    let pages = daemon.wait_for_address("pages are served here");
+    daemon.until_ready(&pages);
+    (daemon, stratum)
+}
+
+/// Connects anew, finds so many shares, and goes; the difficulty that it was told first.
+fn mine(stratum: &str, name: &str, password: &str, shares: u32) -> f64 {
+    let stream = TcpStream::connect(stratum).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
+    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
+        let line = lines.next().expect("it goes on");
+        let message: Value = serde_json::from_str(&line).expect("JSON");
+        if wanted(&message) {
+            return message;
+        }
+    };
+    let say = |message: Value| {
+        (&stream).write_all(format!("{message}\n").as_bytes()).expect("sent");
+    };
+    say(json!({"id": 1, "method": "mining.subscribe", "params": ["rig/1"]}));
+    say(json!({"id": 2, "method": "mining.authorize", "params": [name, password]}));
+    let told = next(&|message| message["method"] == "mining.set_difficulty");
+    let job = next(&|message| message["method"] == "mining.notify");
+    let (job, ntime) = (&job["params"][0], &job["params"][7]);
+    for nonce in 0..shares {
+        let id = 10 + nonce;
+        let params = json!([name, job, "00000000", ntime, format!("{nonce:08x}")]);
+        say(json!({"id": id, "method": "mining.submit", "params": params}));
+        assert_eq!(next(&|message| message["id"] == id)["result"], true);
+    }
+    told["params"][0].as_f64().expect("a number")
+}
+
+#[test]
+fn a_worker_starts_where_it_had_settled_over_connections_and_restarts() {
+    let home = Home::new();
+    let file = home.path("state").join("difficulties");
+    let (mut daemon, stratum) = start(&home);
+    let unknown = mine(&stratum, "farm.b", "x", 0);
+    assert!(unknown < SETTLED, "{unknown}");
+    assert_eq!(mine(&stratum, "farm.a", "d=1e-10", SHARES), SETTLED);
+    let mined = Instant::now();
+    let written = || fs::read_to_string(&file).is_ok_and(|text| text.contains("unknown farm.a\n"));
+    while !written() {
+        assert!(mined.elapsed() < LIMIT, "it is never written");
+    }
+    assert_eq!(mine(&stratum, "farm.a", "x", 0), SETTLED, "in the same process");
+    daemon.child.kill().expect("kill -9");
+    daemon.child.wait().expect("dead");
+
+    let (mut daemon, stratum) = start(&home);
+    assert_eq!(mine(&stratum, "farm.a", "x", 0), SETTLED, "after a kill");
+    assert_eq!(mine(&stratum, "farm.b", "x", 0), unknown, "it had found nothing");
+    assert_eq!(mine(&stratum, "farm.a", "d=1e-12", 0), unknown, "what is asked for goes first");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+
+    let text = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, &text[..text.len() / 2]).expect("damaged");
+    let mut daemon = Daemon::start(&home.write(&home.config(CHAIN)));
+    let line = daemon.wait_for("the file of difficulties is damaged");
+    assert!(line.contains("difficulties.damaged"), "{line}");
+    let stratum = daemon.wait_for_address("miners connect here");
+    let pages = daemon.wait_for_address("pages are served here");
+    daemon.until_ready(&pages);
+    assert_eq!(mine(&stratum, "farm.a", "x", 0), unknown, "as if it were new");
+    assert!(home.path("state").join("difficulties.damaged").exists(), "it is kept");
+}
