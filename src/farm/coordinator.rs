@@ -30,8 +30,8 @@ pub const TEMPLATE_SILENCE_MICROS: u64 = 120_000_000;
 pub const MINER_QUERIES_MAX: usize = 4;
 /// Workers of one answer: about 100 µs of the coordinator's time.
 const WORKERS_PER_PAGE: usize = 1_024;
-/// Workers of one message of where they have settled; likewise.
-const REMEMBERED_PER_MESSAGE: usize = 1_024;
+/// Workers of one message of where they have settled: about 100 µs of a shard's time.
+const REMEMBERED_PER_MESSAGE: usize = 256;
 
 /// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
 /// questions, where workers have settled, whether there is work and the drain this stays below what an outbox holds, so that

@@ -526,6 +526,6 @@ fn a_stuck_lane_learns_all_that_was_settled_meanwhile_behind_the_jobs() {
     for number in 0..3_000 {
         farm.memory.learn(remembered(&number.to_string(), 1.0));
     }
-    assert_eq!(memories(&outputs(&mut farm, 1, new_work(1))).len(), 4, "1 + 3 × 1,024");
+    assert_eq!(memories(&outputs(&mut farm, 1, new_work(1))).len(), 13, "1 + 12 × 256");
     assert!(farm.status().shards[0].messages_waiting == 0);
 }

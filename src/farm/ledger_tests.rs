@@ -441,7 +441,7 @@ fn where_a_worker_settles_is_reported_and_told_on_once() {
 fn machines_under_one_name_do_not_push_each_other_up() {
     let mut ledger = Ledger::new(Tick(0));
     let mut shards = [ShardWorkers::new(1), ShardWorkers::new(1)];
-    let mut say = |ledger: &mut Ledger, shards: &mut [ShardWorkers; 2]| {
+    let say = |ledger: &mut Ledger, shards: &mut [ShardWorkers; 2]| {
         for (index, shard) in (0..).zip(shards) {
             let mut report = Report::default();
             shard.report(&mut report);

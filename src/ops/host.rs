@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{Placement, Pretend, UringError};
+use rustix::fs::{Access, access};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -50,7 +51,17 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     found.extend(rings(&Pretend::default()));
     found.extend(cores(config));
     found.extend(clock());
+    found.extend(config.alerts.command.as_deref().and_then(command));
     found
+}
+
+/// Whether the command that hears of alerts can be run. It may come later, and miners mine without.
+fn command(path: &Path) -> Option<Finding> {
+    let runs = path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let what = format!("{} cannot be run: no alert will get through", path.display());
+    let remedy = "put the program there, readable and executable for the user that runs headframe";
+    let spot = Spot::of("alerts", "command");
+    (!runs).then(|| Finding::warning(spot, format!("{what}; {remedy}")))
 }
 
 /// How many miners may connect: what the file says, or what the limit of open files allows.
@@ -278,6 +289,15 @@ mod tests {
     use engine::Feature;
 
     use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_run_is_a_warning() {
+        assert_eq!(command(Path::new("/bin/sh")), None);
+        for path in ["/nowhere/on-alert", "/bin", "/etc/passwd"] {
+            let found = command(Path::new(path)).expect(path);
+            assert!(!found.is_fault() && found.what.contains(path), "{found:?}");
+        }
+    }
 
     #[test]
     fn open_files_bound_the_connections() {

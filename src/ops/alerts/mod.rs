@@ -155,10 +155,15 @@ impl Judge {
     fn serve(mut self, farm: &Weak<Running>, end: &Receiver<Instant>) {
         let mut listed = Instant::now();
         loop {
-            let asked = end.recv_timeout(LOOK_EVERY);
+            let asked = match end.recv_timeout(LOOK_EVERY) {
+                Ok(until) => Some(until),
+                Err(RecvTimeoutError::Timeout) => None,
+                // Nobody is left who could ask.
+                Err(RecvTimeoutError::Disconnected) => Some(Instant::now()),
+            };
             let Some(farm) = farm.upgrade() else { return };
             self.look_at_blocks(&farm.status());
-            if let Ok(until) = asked {
+            if let Some(until) = asked {
                 self.ways.iter().for_each(|way| way.end(until));
                 return;
             }
