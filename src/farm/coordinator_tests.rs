@@ -488,7 +488,9 @@ fn memories(outputs: &[Output]) -> Vec<(u16, Vec<Remembered>)> {
         Output::ToShard(shard, ToShard::Remember(told)) => Some((shard.0, told.clone())),
         _ => None,
     };
-    outputs.iter().filter_map(told).collect()
+    let mut told: Vec<_> = outputs.iter().filter_map(told).collect();
+    told.sort_by_key(|(shard, _)| *shard);
+    told
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn what_the_miner_asks_for_goes_before_what_is_remembered() {
 fn what_is_remembered_is_held_to_the_bounds_of_today() {
     let (minimum, maximum) = (difficulty(256.0), difficulty(65_536.0));
     let bounds = Settings { minimum_difficulty: minimum, maximum_difficulty: maximum, ..real() };
-    for (number, wanted) in [(1.0, 256.0), (1e15, 65_536.0), (3_000.0, 2_048.0), (1e-300, 256.0)] {
+    for (number, wanted) in [(1.0, 256.0), (1e15, 65_536.0), (3_000.0, 4_096.0), (1e-300, 256.0)] {
         let pair = known(bounds.clone(), number, Class::Antminer, &[AUTHORIZE]);
         assert_eq!(told(&pair), wanted, "{number}");
     }
