@@ -4,7 +4,12 @@
 //! up what has grown since the last report of the same shard and incarnation. So a report that is
 //! lost, repeated or late does no harm, and the totals add up again with the next one. Not here:
 //! payouts, history on disk, and the upstream's own verdicts.
+//!
+//! An account is never taken away, so it must cost something to get one: whoever calls
+//! [`ShardWorkers::intern`] does so when a name has its first credited share. Until then a name's
+//! connections and refused shares stand under [`OTHER`], and names alone fill no table.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,8 +21,8 @@ use session::{Remembered, Settled, ShareOutcome, Tick};
 
 use crate::extranonce::ShardIndex;
 
-/// Worker names that are told apart, farm-wide and so also in each shard. Names come from miners:
-/// without a bound one hostile miner could fill the memory. 65,536 is three times the largest farm
+/// Workers with an account, farm-wide and so also in each shard. Names come from miners: without a
+/// bound one hostile miner could fill the memory. 65,536 is three times the largest farm
 /// in one process, and costs about 24 MiB and 24 MiB per shard when all are in use. The tables have
 /// room for all from the start: what is not used takes addresses but no memory, and a table that
 /// never moves leaves no holes behind and stops nobody while it is copied.
@@ -29,7 +34,8 @@ pub const REPORT_ROWS_MAX: usize = 1_024;
 /// Of these, rows of workers without news, in turn: a lost report is made good by them although
 /// its workers may have left.
 const REFRESH_ROWS: usize = 64;
-/// The account of all names beyond [`WORKERS_MAX`].
+/// The account of all names beyond [`WORKERS_MAX`], and of those without any credited share. No
+/// worker has it for a name: see [`ledger_name`].
 pub const OTHER: &str = "other";
 /// A hash rate is measured over all full buckets of its window and the one that is being filled.
 const RATE_BUCKET_MICROS: u64 = 30_000_000;
@@ -184,12 +190,22 @@ impl WorkerTotals {
     }
 }
 
+/// A worker's name as the ledger has it, and with it the API, the history and the metrics: as the
+/// miner gave it, unless that is too long or [`OTHER`]. Then it is marked with a hash of the whole.
+pub fn ledger_name(name: &str) -> Cow<'_, str> {
+    if name == OTHER || name.len() > WORKER_NAME_BYTES_MAX {
+        Cow::Owned(marked_name(name))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 /// A worker of one shard: small, dense, and never given to another name in that incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
 impl WorkerId {
-    /// The account of the names that found no room.
+    /// The account of the names that have none of their own.
     pub const OTHER: WorkerId = WorkerId(0);
 }
 
@@ -232,6 +248,8 @@ pub struct ShardWorkers {
     /// Workers with news, each once.
     changed: Vec<WorkerId>,
     refresh_next: usize,
+    /// Something was ever counted.
+    is_used: bool,
     workers_max: usize,
 }
 
@@ -257,35 +275,32 @@ impl ShardWorkers {
             // Marking a row never allocates, because there is room for every row once.
             changed: Vec::with_capacity(1 + workers_max),
             refresh_next: 0,
+            is_used: false,
             workers_max,
         };
         workers.push(Arc::from(OTHER));
         workers
     }
 
-    /// The worker of this name, made when there is room, else [`WorkerId::OTHER`]. Called when a
-    /// connection authorizes, not per share.
+    /// The worker of this name, made when there is room, else [`WorkerId::OTHER`]. Called with the
+    /// first credited share of a name on a connection, and not with those that follow.
     pub fn intern(&mut self, name: &str) -> WorkerId {
-        let cut;
-        let name = if name.len() > WORKER_NAME_BYTES_MAX {
-            cut = cut_name(name);
-            cut.as_str()
-        } else {
-            name
-        };
-        if let Some(id) = self.by_name.get(name) {
+        let name = ledger_name(name);
+        if let Some(id) = self.by_name.get(&*name) {
             return *id;
         }
         // Row 0 is the account of the others and no name of a miner.
         if self.rows.len() > self.workers_max {
             return WorkerId::OTHER;
         }
-        self.push(Arc::from(name))
+        let (id, name) = (WorkerId(self.rows.len() as u32), Arc::from(name));
+        self.by_name.insert(Arc::clone(&name), id);
+        self.push(name);
+        id
     }
 
-    fn push(&mut self, name: Arc<str>) -> WorkerId {
+    fn push(&mut self, name: Arc<str>) {
         let id = WorkerId(self.rows.len() as u32);
-        self.by_name.insert(name.clone(), id);
         let row = WorkerRow {
             id,
             name,
@@ -296,7 +311,6 @@ impl ShardWorkers {
             settled: None,
         };
         self.rows.push(ShardRow { row, changed: false });
-        id
     }
 
     /// A worker's name, as it is reported.
@@ -304,12 +318,20 @@ impl ShardWorkers {
         &self.rows[id.0 as usize].row.name
     }
 
+    /// What the ledger calls a worker of this name, with an account or without one. No bytes are
+    /// copied for a name with an account.
+    pub fn called(&self, name: &str) -> Arc<str> {
+        let name = ledger_name(name);
+        let known = self.by_name.get_key_value(&*name);
+        known.map_or_else(|| Arc::from(&*name), |(known, _)| known.clone())
+    }
+
     /// How many names have an account of their own.
     pub fn len(&self) -> usize {
         self.rows.len() - 1
     }
 
-    /// Whether no name has been seen yet.
+    /// Whether no name has an account yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -361,8 +383,8 @@ impl ShardWorkers {
         row.connections = row.connections.saturating_sub(1);
     }
 
-    /// Fills `report` with the next rows; `false`, and nothing to send, when there is no worker at
-    /// all. Reuses what `report` holds, so that a report that came back costs no allocation.
+    /// Fills `report` with the next rows; `false`, and nothing to send, when nothing was ever
+    /// counted. Reuses what `report` holds, so that a report that came back costs no allocation.
     pub fn report(&mut self, report: &mut Report) -> bool {
         report.rows.clear();
         report.rows.reserve(REPORT_ROWS_MAX.min(self.rows.len()));
@@ -382,7 +404,7 @@ impl ShardWorkers {
         self.sequence += 1;
         report.incarnation = self.incarnation;
         report.sequence = self.sequence;
-        !report.rows.is_empty() && !self.is_empty()
+        self.is_used
     }
 
     /// A report could not be sent: its workers have news again.
@@ -398,6 +420,7 @@ impl ShardWorkers {
     }
 
     fn change(&mut self, id: WorkerId) -> &mut WorkerRow {
+        self.is_used = true;
         let row = &mut self.rows[id.0 as usize];
         if !row.changed {
             row.changed = true;
@@ -457,7 +480,7 @@ pub struct LongRates {
 /// A worker as the operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStatus {
-    /// The name, cut to [`WORKER_NAME_BYTES_MAX`]; [`OTHER`] for all that found no room.
+    /// The name, as [`ledger_name`] gives it; [`OTHER`] for all without an account.
     pub name: Arc<str>,
     /// Everything since this process started.
     pub totals: WorkerTotals,
@@ -494,7 +517,7 @@ impl Ledger {
             workers_max,
             settled: Vec::new(),
         };
-        ledger.open(Arc::from(OTHER), now);
+        ledger.push(Arc::from(OTHER), now);
         ledger
     }
 
@@ -526,7 +549,7 @@ impl Ledger {
             Some(heard) if heard.sequence >= sequence => return,
             Some(heard) => heard,
             None => Heard {
-                account: self.account_of(&row.name, now),
+                account: self.account_of(row, now),
                 sequence: 0,
                 totals: WorkerTotals::default(),
                 connections: 0,
@@ -635,19 +658,22 @@ impl Ledger {
         (rows, (end < self.accounts.len()).then_some(end))
     }
 
-    fn account_of(&mut self, name: &Arc<str>, now: Tick) -> usize {
-        if let Some(account) = self.by_name.get(&**name) {
+    fn account_of(&mut self, row: &WorkerRow, now: Tick) -> usize {
+        if row.id == WorkerId::OTHER {
+            return 0;
+        }
+        if let Some(account) = self.by_name.get(&row.name) {
             return *account;
         }
         if self.len() >= self.workers_max {
             return 0;
         }
-        self.open(name.clone(), now)
+        self.by_name.insert(row.name.clone(), self.accounts.len());
+        self.push(row.name.clone(), now)
     }
 
-    fn open(&mut self, name: Arc<str>, now: Tick) -> usize {
+    fn push(&mut self, name: Arc<str>, now: Tick) -> usize {
         let index = self.accounts.len();
-        self.by_name.insert(name.clone(), index);
         self.accounts.push(Account {
             name,
             totals: WorkerTotals::default(),
@@ -740,10 +766,10 @@ impl<const BUCKETS: usize, const MICROS: u64> RateWindow<BUCKETS, MICROS> {
     }
 }
 
-/// The first bytes of a name that is too long, and a hash of the whole of it.
-fn cut_name(name: &str) -> String {
+/// The first bytes of a name, all if there are few, and a hash of the whole of it.
+fn marked_name(name: &str) -> String {
     let mark = format!("~{:08x}", fnv1a(name.as_bytes()));
-    let mut end = WORKER_NAME_BYTES_MAX - mark.len();
+    let mut end = name.len().min(WORKER_NAME_BYTES_MAX - mark.len());
     while !name.is_char_boundary(end) {
         end -= 1;
     }

@@ -384,14 +384,32 @@ fn long_names_are_cut_and_stay_apart() {
 }
 
 #[test]
-fn a_miner_may_not_call_itself_into_another_account_unseen() {
-    // "other" as a worker's own name is that account: there is nothing to hide from or to steal.
+fn a_miner_may_not_call_itself_into_the_account_of_the_others() {
+    let mut shard = ShardWorkers::new(1);
+    let own = shard.intern(OTHER);
+    assert_ne!(own, WorkerId::OTHER);
+    assert_ne!(&**shard.name(own), OTHER);
+    assert_eq!(*shard.called(OTHER), **shard.name(own));
+    assert_eq!(shard.intern(OTHER), own, "the mark is stable");
+    shard.count(own, ShareOutcome::Accepted, 1.0, 1.0, Tick(1));
+    shard.count(WorkerId::OTHER, ShareOutcome::Stale, 1.0, 0.0, Tick(1));
+    let (mut report, mut ledger) = (Report::default(), Ledger::new(Tick(0)));
+    assert!(shard.report(&mut report));
+    ledger.apply(ShardIndex(0), &report, Tick(1));
+    let rows: Vec<WorkerStatus> = ledger.workers(Tick(1)).collect();
+    assert_eq!((rows.len(), ledger.len()), (2, 1));
+    assert_eq!((&*rows[0].name, rows[0].totals.accepted), (&**shard.name(own), 1));
+    assert_eq!((&*rows[1].name, rows[1].totals.rejected_all()), (OTHER, 1));
+}
+
+#[test]
+fn a_full_table_gives_no_account_and_still_knows_the_name() {
     let mut shard = ShardWorkers::with_limit(1, 1);
-    assert_eq!(shard.intern(OTHER), WorkerId::OTHER);
     let named = shard.intern("a");
     assert_ne!(named, WorkerId::OTHER);
     assert_eq!(shard.intern("b"), WorkerId::OTHER);
     assert_eq!(shard.intern("a"), named);
+    assert_eq!((&*shard.called("a"), &*shard.called("b")), ("a", "b"));
 }
 
 #[test]

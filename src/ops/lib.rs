@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod alerts;
 mod blocks;
 mod capacity;

@@ -13,6 +13,7 @@ use node::simulated::Control;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::accounts::AccountsLog;
 use crate::blocks::BlockLog;
 use crate::cli::FileArgs;
 use crate::config::{Config, NodeConfig, Places};
@@ -121,6 +122,7 @@ async fn serve(
     let mut blocks = BlockLog::default();
     let mut firmware = FirmwareLog::default();
     let mut summary = Summary::new(farm.now());
+    let mut accounts = AccountsLog::default();
     loop {
         tokio::select! {
             asked = asked.recv() => match asked {
@@ -137,6 +139,7 @@ async fn serve(
                 let status = farm.engine.status();
                 firmware.tell(&farm.shards(), status.job.as_ref(), config.extranonce2_size());
                 summary.tell(farm.now(), &status);
+                accounts.tell(status.workers);
                 logs.tell();
                 manager.look(&*farm);
             }

@@ -203,16 +203,14 @@ impl<R: Ring> Shard<R> {
     }
 
     fn miner_row(&self, slot: u32) -> MinerRow {
-        let Slot { generation, peer, state, ref session, ref workers, prefix, tally, .. } =
-            *self.slots.at(slot);
+        let Slot { generation, peer, state, ref session, prefix, tally, .. } = *self.slots.at(slot);
         let session = session.as_ref().expect("rows are made of open connections");
-        let worker = workers.first().map(|id| self.workers.name(*id).clone());
         MinerRow {
             connection: u64::from(generation) << 32 | u64::from(slot),
             peer,
             state,
             user_agent: Box::from(session.user_agent().unwrap_or_default()),
-            worker: worker.unwrap_or_else(|| Arc::from("")),
+            worker: self.called(slot, 0).unwrap_or_else(|| Arc::from("")),
             extranonce1: prefix,
             difficulty: session.difficulty().get(),
             accepted: tally.accepted,

@@ -103,6 +103,9 @@ pub struct Shard<R: Ring> {
     pub(crate) miners_mining: u64,
 }
 
+/// Whose a block is: a slot, and the index of one of its names. `None` where that is not known.
+type Finder = Option<(u32, u8)>;
+
 /// How far a drain is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draining {
@@ -472,12 +475,10 @@ impl<R: Ring> Shard<R> {
 
     fn note_name(&mut self, slot: u32, worker: u8) {
         let place = self.slots.at_mut(slot);
-        let names = place.session.as_ref().map_or(&[][..], |session| session.names());
         // Names are only ever appended; one that authorizes again is known.
-        for name in names.iter().take(usize::from(worker) + 1).skip(place.workers.len()) {
-            let id = self.workers.intern(name);
-            place.workers.push(id);
-            self.workers.connected(id);
+        while place.workers.len() <= usize::from(worker) {
+            place.workers.push(WorkerId::OTHER);
+            self.workers.connected(WorkerId::OTHER);
         }
     }
 
@@ -488,12 +489,45 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// The account of a name of a connection, which it gets when something is credited to it: to
+    /// say names costs nothing, and no account is ever taken away. While every account is given,
+    /// this looks once per share whether another connection has got one for the name.
+    fn account(&mut self, slot: u32, worker: u8) -> WorkerId {
+        let place = self.slots.at_mut(slot);
+        let names = place.session.as_ref().map_or(&[][..], |session| session.names());
+        let worker = usize::from(worker);
+        let (Some(id), Some(name)) = (place.workers.get_mut(worker), names.get(worker)) else {
+            return WorkerId::OTHER;
+        };
+        if *id == WorkerId::OTHER {
+            *id = self.workers.intern(name);
+            self.workers.disconnected(WorkerId::OTHER);
+            self.workers.connected(*id);
+        }
+        *id
+    }
+
+    /// The account that a name of a connection has by now.
+    fn account_so_far(&self, slot: u32, worker: u8) -> WorkerId {
+        let workers = &self.slots.at(slot).workers;
+        workers.get(usize::from(worker)).copied().unwrap_or(WorkerId::OTHER)
+    }
+
+    /// What the ledger calls a name of a connection, with an account or without one.
+    pub(crate) fn called(&self, slot: u32, worker: u8) -> Option<Arc<str>> {
+        let names = self.slots.at(slot).session.as_ref()?.names();
+        names.get(usize::from(worker)).map(|name| self.workers.called(name))
+    }
+
     fn note_share(&mut self, slot: u32, share: ShareEvent, now: Tick) {
+        let (outcome, difficulty) = (share.outcome, share.difficulty);
+        let id = match share.worker {
+            Some(worker) if outcome == ShareOutcome::Accepted => self.account(slot, worker),
+            Some(worker) => self.account_so_far(slot, worker),
+            None => WorkerId::OTHER,
+        };
         let place = self.slots.at_mut(slot);
         place.answers.add(now);
-        let named = share.worker.and_then(|worker| place.workers.get(usize::from(worker)));
-        let id = named.copied().unwrap_or(WorkerId::OTHER);
-        let (outcome, difficulty) = (share.outcome, share.difficulty);
         self.workers.count(id, outcome, difficulty, share.hash_difficulty, now);
         self.counters.shares[outcome as usize].add(1);
         self.counters.best_share_difficulty.raise(share.hash_difficulty);
@@ -510,14 +544,15 @@ impl<R: Ring> Shard<R> {
     fn note_block(&mut self, slot: u32, found: FoundShare, now: Tick) {
         let job = self.shared.job(found.job);
         assert_eq!(job.number, found.number, "a block is noted before its job can go");
-        let place = self.slots.at_mut(slot);
-        place.found_block = true;
-        let id = place.workers.get(usize::from(found.worker)).copied();
+        self.slots.at_mut(slot).found_block = true;
         let to_check = ShareToCheck { job: found.job, share: found.share };
-        self.hold_block(to_check, found.hash, id.unwrap_or(WorkerId::OTHER), now);
+        self.hold_block(to_check, found.hash, Some((slot, found.worker)), now);
     }
 
-    fn hold_block(&mut self, block: ShareToCheck, hash: Hash256, id: WorkerId, now: Tick) {
+    fn hold_block(&mut self, block: ShareToCheck, hash: Hash256, finder: Finder, now: Tick) {
+        let id = finder.map_or(WorkerId::OTHER, |(slot, worker)| self.account(slot, worker));
+        let worker = finder.and_then(|(slot, worker)| self.called(slot, worker));
+        let worker = worker.unwrap_or_else(|| self.workers.name(WorkerId::OTHER).clone());
         let job = self.shared.job(block.job);
         self.workers.count_block(id);
         self.counters.blocks_found.add(1);
@@ -527,7 +562,7 @@ impl<R: Ring> Shard<R> {
             header: job.work.header(self.kernel, &block.share).to_bytes(),
             extranonce: block.share.extranonce,
             hash,
-            worker: self.workers.name(id).clone(),
+            worker,
             found: now,
         }));
     }
@@ -641,17 +676,16 @@ impl<R: Ring> Shard<R> {
             let mut hash = [Hash256([0; 32])];
             let work = &self.shared.job(to_check.job).work;
             self.kernel.hash_shares(&[(work, to_check.share)], &mut hash);
-            let id = self.slots.at(slot).workers.get(usize::from(worker)).copied();
-            self.rescue(to_check, hash[0], id.unwrap_or(WorkerId::OTHER), hands.now);
+            self.rescue(to_check, hash[0], Some((slot, worker)), hands.now);
         }
     }
 
     /// Sends a share of a session that panicked if it is a block. It may be found in the session
     /// and in the batch, but never in two turns.
-    fn rescue(&mut self, to_check: ShareToCheck, hash: Hash256, id: WorkerId, now: Tick) {
+    fn rescue(&mut self, to_check: ShareToCheck, hash: Hash256, finder: Finder, now: Tick) {
         let is_block = self.shared.job(to_check.job).network_target.is_met_by(&hash);
         if is_block && !self.outgoing.holds(&hash) {
-            self.hold_block(to_check, hash, id, now);
+            self.hold_block(to_check, hash, finder, now);
         }
     }
 
@@ -751,7 +785,7 @@ impl<R: Ring> Shard<R> {
     /// still held itself has gone out under its finder's name; for the others nobody knows one.
     fn rescue_blocks(&mut self, batch: &Batch, now: Tick) {
         for (to_check, hash) in batch.delivered() {
-            self.rescue(to_check, hash, WorkerId::OTHER, now);
+            self.rescue(to_check, hash, None, now);
         }
     }
 

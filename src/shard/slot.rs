@@ -79,7 +79,8 @@ pub(crate) struct Slot {
     pub(crate) state: MinerState,
     pub(crate) prefix: Option<Prefix>,
     pub(crate) session_id: Option<SessionId>,
-    /// The ledger's number of each name of the session, by the session's own index.
+    /// The ledger's number of each name of the session, by the session's own index: that of the
+    /// others until something is credited to the name.
     pub(crate) workers: Vec<WorkerId>,
     pub(crate) sending: Option<Sending>,
     pub(crate) answers: Answers,

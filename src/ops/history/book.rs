@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use farm::Status;
 use farm::blocks::Outcome;
-use farm::ledger::{WorkerStatus, WorkerTotals};
+use farm::ledger::{OTHER, WorkerStatus, WorkerTotals};
 use session::Tick;
 
 use super::{Batch, BlockRow, EventRow, Kept, ShareRow};
@@ -108,7 +108,13 @@ impl Book {
         batch
     }
 
+    /// A worker of whom there is nothing to write is none yet: a file for ever keeps no names that
+    /// only connected.
     fn share(&mut self, worker: &WorkerStatus, now: Moment) -> Option<ShareRow> {
+        let is_none = worker.totals == WorkerTotals::default();
+        if is_none && !self.workers.contains_key(&worker.name) {
+            return None;
+        }
         let entry = self.workers.entry(worker.name.clone()).or_default();
         let is_connected = worker.connections > 0;
         let turned = std::mem::replace(&mut entry.is_connected, is_connected) != is_connected;
@@ -121,7 +127,8 @@ impl Book {
             entry.best = entry.best.max(worker.best_difficulty);
         }
         let row = is_news.then(|| entry.row(&worker.name, grown));
-        if turned {
+        // The others come and go with every miner that connects: that tells nobody anything.
+        if turned && *worker.name != *OTHER {
             let (kind, says) = match is_connected {
                 true => ("connected", "it has a connection".to_owned()),
                 false => ("gone", "its last connection has ended".to_owned()),

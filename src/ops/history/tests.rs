@@ -406,3 +406,32 @@ fn a_clock_that_was_not_set_costs_nothing() {
     writer.write(&[worker("a", 8, 0)], &status, moment(START + 60));
     assert_eq!(number(&reader(&folder), "SELECT sum(accepted) FROM share"), 78);
 }
+
+#[test]
+fn names_that_only_connect_leave_nothing_in_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let status = samples::status();
+    let mut writer = process(&folder, ROOM);
+    let mut rows: Vec<_> = (0..500).map(|name| worker(&format!("{name}"), 0, 0)).collect();
+    rows.push(worker(OTHER, 0, 0));
+    writer.write(&rows, &status, moment(START));
+    for count in ["worker", "share", "event WHERE worker IS NOT NULL"] {
+        let count = format!("SELECT count(*) FROM {count}");
+        assert_eq!(number(&reader(&folder), &count), 0, "{count}");
+    }
+    rows[3] = worker("3", 1, 0);
+    rows[500] = worker(OTHER, 0, 1);
+    writer.write(&rows, &status, moment(START + 5));
+    rows[3].connections = 0;
+    rows[500].connections = 0;
+    writer.write(&rows, &status, moment(START + 10));
+    drop(writer);
+    let totals = shown(&process(&folder, ROOM), &[]);
+    let names: Vec<&str> = totals.keys().map(|name| &**name).collect();
+    assert_eq!(
+        (names, totals["3"].accepted, totals[OTHER].rejected_all()),
+        (vec!["3", OTHER], 1, 1)
+    );
+    let of_workers = "SELECT count(*) FROM event WHERE worker IS NOT NULL";
+    assert_eq!(number(&reader(&folder), of_workers), 2, "it came and went");
+}

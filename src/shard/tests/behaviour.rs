@@ -609,10 +609,12 @@ fn a_name_that_authorizes_again_is_one_worker() {
     let mut world = World::new(2);
     world.new_tip();
     let miner = world.miner(1);
-    for name in ["farm.1", "farm.2", "farm.1"] {
+    let id = job_id(&world.ring.read(miner)).expect("a job").to_owned();
+    for (name, nonce) in ["farm.1", "farm.2", "farm.1"].into_iter().zip(7..) {
         let line =
             format!("{{\"id\":9,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n");
         world.ring.deliver(miner, line.as_bytes());
+        world.ring.deliver(miner, submit(3, &id, nonce).replace("farm.1", name).as_bytes());
         world.settle();
     }
     world.pass(2 * SECOND);

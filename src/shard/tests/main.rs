@@ -1,5 +1,6 @@
 //! Tests of the shard from outside, over a ring and a lane in memory.
 
+mod accounts;
 mod allocations;
 mod behaviour;
 mod doors;
