@@ -46,7 +46,7 @@ pub struct Settings {
 
 impl Settings {
     /// The pace that difficulties follow; none where there is but one difficulty to choose.
-    pub(crate) fn pace(&self) -> Option<Pace> {
+    pub fn pace(&self) -> Option<Pace> {
         self.wished_pace.filter(|_| self.minimum_difficulty < self.maximum_difficulty)
     }
 

@@ -33,6 +33,11 @@ impl Pace {
         let allowed = (PER_MINUTE_MIN..=PER_MINUTE_MAX).contains(&shares);
         allowed.then_some(Pace((shares / 60.0) as f32))
     }
+
+    /// In how many µs so many shares are due.
+    pub fn due_us(self, shares: u32) -> u64 {
+        (f64::from(shares) / f64::from(self.0) * 1e6) as u64
+    }
 }
 
 /// A miner's speed is not what it was.

@@ -150,6 +150,8 @@ pub enum CloseReason {
     /// Every place was taken, and it acknowledged nothing any more: half-open, as a power cut
     /// leaves it.
     Unresponsive,
+    /// Every place was taken, and it never had a share accepted.
+    Idle,
     /// It was not authorized or idle, and the shard was overloaded.
     Overload,
     /// Nothing of the pending send went out within its limit.
@@ -168,7 +170,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 22] = [
+    pub const ALL: [CloseReason; 23] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::Http,
@@ -184,6 +186,7 @@ impl CloseReason {
         CloseReason::Handshake,
         CloseReason::Crowded,
         CloseReason::Unresponsive,
+        CloseReason::Idle,
         CloseReason::Overload,
         CloseReason::SlowReader,
         CloseReason::NoPrefix,
@@ -211,6 +214,7 @@ impl CloseReason {
             CloseReason::Handshake => "handshake",
             CloseReason::Crowded => "crowded",
             CloseReason::Unresponsive => "unresponsive",
+            CloseReason::Idle => "idle",
             CloseReason::Overload => "overload",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::NoPrefix => "no_prefix",
@@ -232,7 +236,7 @@ impl CloseReason {
             CloseReason::SlowReader | CloseReason::Resumed => "peer",
             CloseReason::Unresponsive => "peer",
             CloseReason::Limit | CloseReason::PerSource | CloseReason::NoPrefix => "limit",
-            CloseReason::Crowded | CloseReason::Overload => "limit",
+            CloseReason::Crowded | CloseReason::Idle | CloseReason::Overload => "limit",
             CloseReason::Panicked => "us",
             CloseReason::Drained => "shutdown",
             CloseReason::NoWork => "upstream",

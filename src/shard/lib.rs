@@ -22,6 +22,7 @@ pub mod counters;
 mod deadlines;
 mod fan_out;
 pub mod guard;
+mod idle;
 pub mod lane;
 pub mod overload;
 pub mod parked;

@@ -97,6 +97,8 @@ pub struct Shard<R: Ring> {
     pub(crate) outgoing: Outgoing,
     pub(crate) draining: Option<Draining>,
     pub(crate) releasing: Option<Releasing>,
+    /// Since when there is work: before that nobody could have had a share.
+    pub(crate) work_since: Option<Tick>,
     /// The jobs whose shares can still be credited: what a prefix must outlive.
     pub(crate) horizon: Horizon,
     sessions_made: u64,
@@ -152,6 +154,7 @@ impl<R: Ring> Shard<R> {
             outgoing: Outgoing::new(Tick(0)),
             draining: None,
             releasing: None,
+            work_since: None,
             horizon: Horizon::default(),
             sessions_made: 0,
             miners_mining: 0,
@@ -183,6 +186,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let new_tip = job.tip > self.shared.tip();
+        self.work_since.get_or_insert(job.received);
         let (number, received) = (job.number, job.received);
         self.horizon.adopt(number, job.tip);
         self.shared.adopt(job);
@@ -800,7 +804,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// How full everything is that has a limit, each with its limit.
-    pub fn levels(&self) -> [Level; 11] {
+    pub fn levels(&self) -> [Level; 12] {
         let level = |name, held, limit| Level { name, held, limit };
         let connections_max = self.settings.admission.connections_max;
         let (blocks, blocks_max) = self.outgoing.blocks_held();
@@ -814,6 +818,7 @@ impl<R: Ring> Shard<R> {
             level("connections", self.slots.used(), connections_max),
             level("connections not authorized", unauthenticated, unauthenticated_max),
             level("newcomers in order", self.newcomers.len(), newcomers_max),
+            level("connections found idle", self.search.idle_found(), connections_max),
             level("bytes of connections not authorized", self.newcomers.bytes(), early_max),
             level("sockets waiting", self.admission.waiting(), sockets_max),
             level("connections that ask for a prefix", self.asking.len(), connections_max),

@@ -1,6 +1,10 @@
 //! Who leaves when there is too much: at a limit those make room for others whose peer acknowledges
-//! nothing any more, then the oldest that are not authorized; an overloaded shard sheds these
-//! first, and then those that do not hash. Whoever hashes is never asked to leave.
+//! nothing any more, then the oldest that are not authorized, then those that have never had a
+//! share accepted (`idle`); an overloaded shard sheds the strangers first, and then those that do
+//! not hash. Whoever hashes is never asked to leave.
+//!
+//! Each shard looks among its own: where all who could make room sit on another one, a newcomer is
+//! refused here, and its next try lands on any shard.
 
 use alloc::collections::VecDeque;
 
@@ -11,6 +15,7 @@ use crate::admission::ADOPTIONS_PER_TURN;
 use crate::counters::CloseReason;
 use crate::fan_out::VISITS_PER_TURN;
 use crate::guard::Guard;
+use crate::idle::Idle;
 use crate::ring::{ConnId, Ring};
 use crate::shard::{Hands, Shard};
 use crate::slot::{Slot, Slots};
@@ -22,6 +27,14 @@ pub const HANDSHAKE_GRACE_US: u64 = 2_000_000;
 /// can see. At the usual 12 shares a minute nobody is so unlucky; a lottery miner is, and stays
 /// unless the shard is at its last means.
 pub const IDLE_US: u64 = 300_000_000;
+
+/// Where the difficulty follows the shares, whoever hashes has one long before this many are due:
+/// without any, no more than one in 160,000 is only unlucky. It is given [`IDLE_US`] at least.
+pub const IDLE_SHARES_DUE: u32 = 12;
+
+/// Where every miner has the same difficulty a slow one may wait long for its first share. Who has
+/// had none for an hour makes room in a full house for somebody who may have more.
+pub const IDLE_FIXED_US: u64 = 3_600_000_000;
 
 /// Who has acknowledged nothing for so long, although it owes it, is gone: a machine that lost its
 /// power, whose connection the keep-alive ends some half a minute later. The farm that returns
@@ -56,13 +69,22 @@ pub(crate) struct Newcomers {
     cursor: u32,
 }
 
-/// A look at all connections of a full shard for those that are half-open.
+/// A look at all connections of a full shard for those that are half-open or idle.
 #[derive(Default)]
 pub(crate) struct Search {
+    /// Those that it found idle; complete when it is over.
+    idle: Idle,
     /// The first slot that was not looked at; `None` between two searches.
     cursor: Option<u32>,
     /// No earlier may the next one begin.
     next: Tick,
+}
+
+impl Search {
+    /// Connections that were found idle and are still here.
+    pub(crate) fn idle_found(&self) -> usize {
+        self.idle.len()
+    }
 }
 
 impl Newcomers {
@@ -117,37 +139,70 @@ fn is_idle(place: &Slot, now: Tick) -> bool {
         && now.since(place.tally.connected) >= IDLE_US
 }
 
+/// Since when a connection could have had a share accepted and has not; `None` once it has, and for
+/// strangers. While there is no work nobody can.
+fn idle_since(place: &Slot, work_since: Option<Tick>) -> Option<Tick> {
+    let is_idle = place.session.is_some()
+        && place.state == MinerState::Mining
+        && place.tally.last_share.is_none();
+    work_since.filter(|_| is_idle).map(|since| since.max(place.tally.connected))
+}
+
 impl<R: Ring> Shard<R> {
-    /// Asks as many of the oldest that are not authorized to leave as those who wait need room.
+    /// Asks as many to leave as those who wait need room.
     pub(crate) fn make_room<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
-        self.find_half_open(hands);
+        self.search(hands);
         for _ in 0..self.admission.lacking() {
             let Some((slot, since)) = self.newcomers.oldest(&mut self.slots) else {
-                return;
+                break;
             };
             if hands.now.since(since) < HANDSHAKE_GRACE_US {
-                return;
+                break;
             }
             self.lose(slot, CloseReason::Crowded, hands);
         }
+        while self.search.cursor.is_none() && self.admission.lacking_in_all() > 0 {
+            let Some(conn) = self.search.idle.next() else {
+                return;
+            };
+            let place = self.slots.named(conn);
+            if place.is_some_and(|place| idle_since(place, self.work_since).is_some()) {
+                self.lose(conn.slot, CloseReason::Idle, hands);
+            }
+        }
     }
 
-    /// While places are missing: looks at some connections, and closes those that are half-open.
-    fn find_half_open<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
+    /// Authorized for so long without one accepted share, a connection makes room.
+    fn idle_max_us(&self) -> u64 {
+        let pace = self.shared.settings().pace();
+        pace.map_or(IDLE_FIXED_US, |pace| pace.due_us(IDLE_SHARES_DUE).max(IDLE_US))
+    }
+
+    /// While places are missing: looks at some connections, closes those that are half-open, and
+    /// notes those that are idle.
+    fn search<G: Guard>(&mut self, hands: &mut Hands<'_, R, G>) {
         let is_due = self.search.next <= hands.now;
         if self.search.cursor.is_none() && (!is_due || self.admission.lacking_in_all() == 0) {
             return;
         }
         let from = self.search.cursor.unwrap_or(0);
+        if from == 0 {
+            self.search.idle.clear();
+        }
+        let idle_max_us = self.idle_max_us();
         let mut closed = 0;
         let mut to = from;
         while to < self.slots.len() && to - from < SEARCHED_PER_TURN && closed < SHED_PER_TURN {
             let place = self.slots.at(to);
             if place.session.is_some() && place.state == MinerState::Mining {
-                let silence_us = hands.ring.unacknowledged_us(self.slots.conn(to));
-                if silence_us >= UNRESPONSIVE_US {
+                let conn = self.slots.conn(to);
+                let idle_since = idle_since(place, self.work_since);
+                let idle_since = idle_since.filter(|since| hands.now.since(*since) >= idle_max_us);
+                if hands.ring.unacknowledged_us(conn) >= UNRESPONSIVE_US {
                     self.lose(to, CloseReason::Unresponsive, hands);
                     closed += 1;
+                } else if let Some(since) = idle_since {
+                    self.search.idle.add(place.peer, since, conn);
                 }
             }
             to += 1;
@@ -155,6 +210,7 @@ impl<R: Ring> Shard<R> {
         self.search.cursor = (to < self.slots.len()).then_some(to);
         if self.search.cursor.is_none() {
             self.search.next = hands.now.plus_micros(SEARCH_EVERY_US);
+            self.search.idle.order();
         }
         self.admission.search(self.search.cursor.is_some());
     }

@@ -3,7 +3,7 @@
 use farm::messages::MinerState;
 use shard::admission::{ADOPTIONS_PER_TURN, WAITING_FOR_ROOM_MAX};
 use shard::counters::{CloseReason, RefusalReason};
-use shard::shedding::{HANDSHAKE_GRACE_US, IDLE_US, UNRESPONSIVE_US};
+use shard::shedding::{HANDSHAKE_GRACE_US, IDLE_FIXED_US, IDLE_US, UNRESPONSIVE_US};
 use shard::turn::{BYTES_PER_TURN, COMPLETIONS_PER_TURN};
 use shard::{Completion, ConnId};
 
@@ -76,6 +76,101 @@ fn the_oldest_stranger_makes_room_and_never_a_miner() {
     assert!(miners.into_iter().all(|miner| is_served(&world, miner)));
     let mining = world.shard.connections().filter(|conn| conn.state == MinerState::Mining);
     assert_eq!(mining.count(), 8);
+}
+
+/// Somebody at this address connects and authorizes; `None` where it was not let in.
+fn come(world: &mut World, socket: u32, address: &str) -> Option<ConnId> {
+    world.ring.connect(socket, address.parse().expect("an address"));
+    world.settle();
+    // Whoever makes room has left before the next look.
+    world.pass(SECOND / 4);
+    let conn = *world.ring.adopted.get(&socket)?;
+    world.ring.deliver(conn, HANDSHAKE);
+    world.settle();
+    Some(conn)
+}
+
+/// As above, and has a share accepted.
+fn hash(world: &mut World, socket: u32, address: &str) -> Option<ConnId> {
+    let conn = come(world, socket, address)?;
+    let id = job_id(&world.ring.read(conn)).expect("a job").to_owned();
+    share(world, conn, &id, socket);
+    world.settle();
+    assert!(world.ring.read(conn).contains("{\"id\":3,\"result\":true"));
+    Some(conn)
+}
+
+#[test]
+fn one_machine_that_never_hashes_cannot_hold_every_place() {
+    const PLACES: u32 = 20;
+    let mut world = World::following(PLACES as usize);
+    world.new_tip();
+    let holders: Vec<ConnId> =
+        (0..PLACES).map(|socket| come(&mut world, socket, "10.0.0.9").expect("a place")).collect();
+    world.pass(IDLE_US / 2);
+    assert_eq!(hash(&mut world, 100, "10.1.1.100"), None, "they may still find a share");
+    assert_eq!(refused(&world, RefusalReason::Connections), 1);
+    world.pass(IDLE_US / 2);
+    for (count, socket) in (0..PLACES).zip(200..) {
+        let miner = hash(&mut world, socket, &format!("10.1.1.{socket}")).expect("a place");
+        assert!(is_served(&world, miner));
+        assert_eq!(closed(&world, CloseReason::Idle), u64::from(count) + 1);
+        assert_eq!(world.ring.closed, holders[..=count as usize], "the oldest first");
+    }
+    // All hash now, or did: nobody makes room for ever.
+    world.pass(2 * IDLE_FIXED_US);
+    assert_eq!(hash(&mut world, 300, "10.1.1.1"), None);
+    assert_eq!(world.shard.connections().count(), PLACES as usize);
+    assert_eq!(closed(&world, CloseReason::Idle), u64::from(PLACES));
+}
+
+#[test]
+fn the_source_with_the_most_idle_connections_makes_room_first() {
+    let mut world = World::following(9);
+    world.new_tip();
+    let lone = come(&mut world, 0, "10.0.0.1").expect("a place");
+    let few = [1, 2].map(|socket| come(&mut world, socket, "10.0.0.2").expect("a place"));
+    let hashing = [3, 4].map(|socket| hash(&mut world, socket, "10.0.0.3").expect("a place"));
+    let many = [5, 6, 7, 8].map(|socket| come(&mut world, socket, "10.0.0.3").expect("a place"));
+    world.pass(IDLE_US);
+    assert_eq!(world.ring.closed, [], "nobody wants their places");
+    for socket in 10..13 {
+        hash(&mut world, socket, "10.0.1.1").expect("a place");
+    }
+    assert_eq!(world.ring.closed[..2], many[..2]);
+    // Two each: whichever goes, the other is next.
+    hash(&mut world, 13, "10.0.1.1").expect("a place");
+    let mut third = world.ring.closed[2..].to_vec();
+    third.sort_by_key(|conn| conn.slot);
+    assert_eq!(third, [few[0], many[2]]);
+    assert!(is_served(&world, lone) && hashing.into_iter().all(|conn| is_served(&world, conn)));
+}
+
+#[test]
+fn nobody_is_idle_while_there_is_no_work() {
+    let mut world = World::following(2);
+    let miners = [1, 2].map(|number| world.miner(number));
+    world.pass(2 * IDLE_US);
+    world.new_tip();
+    world.pass(IDLE_US - SECOND);
+    assert_eq!(come(&mut world, 3, "10.0.1.1"), None);
+    assert!(miners.into_iter().all(|miner| is_served(&world, miner)));
+    world.pass(SECOND);
+    come(&mut world, 4, "10.0.1.1").expect("a place");
+    assert_eq!(closed(&world, CloseReason::Idle), 1);
+}
+
+#[test]
+fn where_all_have_one_difficulty_a_slow_miner_has_an_hour() {
+    let mut world = World::limited(2, 2);
+    world.new_tip();
+    let slow = [1, 2].map(|number| world.miner(number));
+    world.pass(IDLE_FIXED_US - 2 * SECOND);
+    assert_eq!(come(&mut world, 3, "10.0.1.1"), None);
+    assert!(slow.into_iter().all(|miner| is_served(&world, miner)));
+    world.pass(2 * SECOND);
+    come(&mut world, 4, "10.0.1.1").expect("a place");
+    assert_eq!(closed(&world, CloseReason::Idle), 1);
 }
 
 #[test]

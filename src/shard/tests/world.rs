@@ -259,11 +259,21 @@ impl World {
             per_source_max,
             unauthenticated_max: slots,
         };
-        World::admitting(index, slots, admission)
+        World::admitting(index, slots, admission, session())
     }
 
     /// A world with these limits.
     pub(crate) fn limited(connections_max: usize, unauthenticated_max: usize) -> World {
+        World::under(connections_max, unauthenticated_max, session())
+    }
+
+    /// A world in which difficulties follow the shares, at 12 a minute.
+    pub(crate) fn following(connections_max: usize) -> World {
+        let session = Settings { wished_pace: Pace::per_minute(12.0), ..session() };
+        World::under(connections_max, connections_max, session)
+    }
+
+    fn under(connections_max: usize, unauthenticated_max: usize, session: Settings) -> World {
         let allow = vec![AllowList::private()];
         let proxy_from = vec![AllowList::none()];
         let per_source_max = usize::MAX;
@@ -274,11 +284,7 @@ impl World {
             per_source_max,
             unauthenticated_max,
         };
-        World::admitting(0, 2 * connections_max, limits)
-    }
-
-    fn admitting(index: u16, slots: usize, admission: AdmissionSettings) -> World {
-        World::paced(index, slots, admission, None)
+        World::admitting(0, 2 * connections_max, limits, session)
     }
 
     /// A world whose miners' difficulties follow their shares.
@@ -290,23 +296,18 @@ impl World {
             per_source_max: usize::MAX,
             unauthenticated_max: slots,
         };
-        World::paced(index, slots, admission, Pace::per_minute(12.0))
+        let session = Settings { wished_pace: Pace::per_minute(12.0), ..session() };
+        World::admitting(index, slots, admission, session)
     }
 
-    fn paced(
+    fn admitting(
         index: u16,
         slots: usize,
         admission: AdmissionSettings,
-        wished_pace: Option<Pace>,
+        session: Settings,
     ) -> World {
         let kernel = Kernel::detect();
         let counters = Arc::new(Counters::default());
-        let session = Settings {
-            extranonce2_size: EXTRANONCE2_SIZE,
-            start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
-            wished_pace,
-            ..Settings::default()
-        };
         let buffers_reserved = slots;
         let settings =
             ShardSettings { index, incarnation: 1, seed: 7, session, admission, buffers_reserved };
@@ -375,6 +376,15 @@ impl World {
             self.now = self.now.plus_micros(SECOND / 4).min(end);
             self.settle();
         }
+    }
+}
+
+/// What sessions are like unless a test says otherwise: all have one difficulty.
+fn session() -> Settings {
+    Settings {
+        extranonce2_size: EXTRANONCE2_SIZE,
+        start_difficulty: Difficulty::new(TRIVIAL).expect("positive"),
+        ..Settings::default()
     }
 }
 
