@@ -482,6 +482,9 @@ pub struct LongRates {
 pub struct WorkerStatus {
     /// The name, as [`ledger_name`] gives it; [`OTHER`] for all without an account.
     pub name: Arc<str>,
+    /// Its place in the order in which workers had their first credited share, from 1 on, for the
+    /// life of the process; 0 for [`OTHER`].
+    pub place: u64,
     /// Everything since this process started.
     pub totals: WorkerTotals,
     /// Hashes per second, measured from credited difficulty over the last 5 minutes.
@@ -641,9 +644,10 @@ impl Ledger {
 
     /// Every worker with an account, then [`OTHER`] if anything was counted there.
     pub fn workers(&self, now: Tick) -> impl Iterator<Item = WorkerStatus> + '_ {
-        let (other, named) = self.accounts.split_at(1);
-        let other = other.iter().filter(|account| account.is_used());
-        named.iter().chain(other).map(move |account| account.status(now))
+        let accounts = self.accounts.iter().enumerate();
+        let (other, named) = (accounts.clone().take(1), accounts.skip(1));
+        let other = other.filter(|(_, account)| account.is_used());
+        named.chain(other).map(move |(place, account)| account.status(place, now))
     }
 
     /// At most `most` workers from the account of number `from` on, and the number of the next one,
@@ -654,7 +658,7 @@ impl Ledger {
         let used = accounts.iter().enumerate();
         // The account of the others is no worker before it is used.
         let used = used.filter(|(index, account)| from + index > 0 || account.is_used());
-        let rows = used.map(|(_, account)| account.status(now)).collect();
+        let rows = used.map(|(index, account)| account.status(from + index, now)).collect();
         (rows, (end < self.accounts.len()).then_some(end))
     }
 
@@ -692,9 +696,10 @@ impl Account {
         self.totals != WorkerTotals::default() || self.connections > 0
     }
 
-    fn status(&self, now: Tick) -> WorkerStatus {
+    fn status(&self, place: usize, now: Tick) -> WorkerStatus {
         WorkerStatus {
             name: self.name.clone(),
+            place: place as u64,
             totals: self.totals,
             hashes_per_second: self.rates.minutes.hashes_per_second(now),
             long_rates: self.rates.long(now),

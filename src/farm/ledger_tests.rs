@@ -487,3 +487,28 @@ fn machines_under_one_name_do_not_push_each_other_up() {
     shards[0].settled(nat[0], settled(65_536.0));
     assert_eq!(say(&mut ledger, &mut shards), Some(settled(65_536.0)));
 }
+
+#[test]
+fn places_are_in_the_order_of_first_shares_and_never_change() {
+    let (mut shard, mut ledger) = (ShardWorkers::new(1), Ledger::new(Tick(0)));
+    let mut report = Report::default();
+    for name in ["z", "m", "!x"] {
+        shard.count(WorkerId::OTHER, ShareOutcome::Stale, 1.0, 0.0, Tick(1));
+        let id = shard.intern(name);
+        shard.count(id, ShareOutcome::Accepted, 1.0, 1.0, Tick(1));
+        assert!(shard.report(&mut report));
+        ledger.apply(ShardIndex(0), &report, Tick(1));
+        let places = |rows: Vec<WorkerStatus>| -> BTreeMap<u64, Arc<str>> {
+            rows.into_iter().map(|row| (row.place, row.name)).collect()
+        };
+        let all = places(ledger.workers(Tick(1)).collect());
+        let order = [OTHER, "z", "m", "!x"];
+        assert!(
+            all.iter()
+                .zip(0..)
+                .all(|((place, name), at)| *place == at && **name == *order[at as usize])
+        );
+        let pages = (0..4).flat_map(|from| ledger.page(from, 1, Tick(1)).0);
+        assert_eq!(places(pages.collect()), all);
+    }
+}

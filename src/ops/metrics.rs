@@ -33,7 +33,10 @@ use crate::view::{
 const PREFIX: &str = "headframe";
 
 /// Everything at this moment, as text for a scraper.
-pub fn text(view: &Arc<dyn View>, workers: List<WorkerStatus>) -> Result<String, fmt::Error> {
+pub fn text(
+    view: &Arc<dyn View>,
+    workers: Option<List<WorkerStatus>>,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Scrape { view: view.clone(), workers }));
     let mut text = String::new();
@@ -43,8 +46,8 @@ pub fn text(view: &Arc<dyn View>, workers: List<WorkerStatus>) -> Result<String,
 
 struct Scrape {
     view: Arc<dyn View>,
-    /// By name; empty where no worker has metrics of its own.
-    workers: List<WorkerStatus>,
+    /// By name; none where no worker has metrics of its own, or where the list is not to be had.
+    workers: Option<List<WorkerStatus>>,
 }
 
 impl fmt::Debug for Scrape {
@@ -66,7 +69,9 @@ impl Collector for Scrape {
         loops(out, &shards, self.view.now())?;
         lanes(out, &*self.view, &counters)?;
         farm(out, &*self.view)?;
-        workers(out, &self.workers, self.view.worker_series())?;
+        if let Some(list) = &self.workers {
+            workers(out, list, self.view.worker_series())?;
+        }
         history(out, &*self.view)?;
         alerts(out, &self.view.alerts())?;
         nodes(out, &self.view.nodes())
@@ -395,19 +400,24 @@ fn blocks(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.gauge("block_first_byte_seconds", "From the newest block's share to its way out.", newest)
 }
 
-/// The workers that come first by name, and all others as one. Nothing where none is asked for.
+/// The workers that had a share first, and all others as one. A place is for life, so whoever has
+/// series of its own keeps them, and what is counted among the others stays there.
 fn workers(out: &mut Out<'_, '_>, workers: &[WorkerStatus], series: usize) -> fmt::Result {
-    if series == 0 {
-        return Ok(());
-    }
-    let named = workers.iter().filter(|worker| &*worker.name != OTHER);
-    let mut rows: Vec<(&str, WorkerTotals, u32)> =
-        named.clone().take(series).map(|row| (&*row.name, row.totals, row.connections)).collect();
+    let mut places: Vec<u64> = workers.iter().map(|row| row.place).filter(|at| *at > 0).collect();
+    let last = match series.checked_sub(1) {
+        Some(last) if last < places.len() => *places.select_nth_unstable(last).1,
+        Some(_) => u64::MAX,
+        None => 0,
+    };
+    let mut rows: Vec<(&str, WorkerTotals, u32)> = Vec::new();
     let mut rest = (OTHER, WorkerTotals::default(), 0);
-    let unnamed = workers.iter().filter(|worker| &*worker.name == OTHER);
-    for worker in named.skip(series).chain(unnamed) {
-        rest.1.add(&worker.totals);
-        rest.2 += worker.connections;
+    for worker in workers {
+        if (1..=last).contains(&worker.place) {
+            rows.push((&worker.name, worker.totals, worker.connections));
+        } else {
+            rest.1.add(&worker.totals);
+            rest.2 += worker.connections;
+        }
     }
     rows.push(rest);
     let of = |name, result: &'static str| [("worker", name), ("result", result)];

@@ -55,7 +55,7 @@ struct Entry {
 impl Book {
     /// Takes in what a file holds of earlier processes.
     pub(crate) fn learn(&mut self, kept: &[Kept]) {
-        for Kept { name, totals, best, last_share } in kept {
+        for Kept { name, totals, best, last_share, .. } in kept {
             let entry = self.workers.entry(name.clone()).or_default();
             (entry.earlier, entry.is_known) = (*totals, true);
             (entry.best, entry.last_share) = (*best, *last_share);

@@ -49,6 +49,8 @@ pub struct HistoryStatus {
     pub written: Option<Tick>,
     /// Writes that failed.
     pub failures: u64,
+    /// Since when it is known what earlier processes counted, as far as it ever will be.
+    pub learned: Option<Tick>,
     /// What earlier processes counted, of all workers.
     pub totals: WorkerTotals,
 }
@@ -79,7 +81,8 @@ impl Earlier {
     }
 
     /// Adds what earlier processes counted to the accounts of this one. Workers that have not come
-    /// back are added, without a connection.
+    /// back are added, without a connection. In the order of first shares these workers come before
+    /// those that only this process knows.
     pub(crate) fn complete(&self, workers: &mut Vec<WorkerStatus>, now: Tick, unix: i64) {
         let earlier = self.lock().workers.clone();
         if earlier.is_empty() {
@@ -90,8 +93,11 @@ impl Earlier {
             now.as_micros().checked_sub(micros).map(Tick)
         };
         let here: BTreeSet<Arc<str>> = workers.iter().map(|worker| worker.name.clone()).collect();
+        let places = earlier.values().map(|kept| kept.place).max().unwrap_or(0);
         for worker in workers.iter_mut() {
+            worker.place += if worker.place > 0 { places } else { 0 };
             if let Some(kept) = earlier.get(&worker.name) {
+                worker.place = kept.place;
                 worker.totals.add(&kept.totals);
                 worker.best_difficulty = worker.best_difficulty.max(kept.best);
                 worker.last_share = worker.last_share.or(kept.last_share.and_then(tick_of));
@@ -100,6 +106,7 @@ impl Earlier {
         let absent = earlier.values().filter(|kept| !here.contains(&kept.name));
         workers.extend(absent.map(|kept| WorkerStatus {
             name: kept.name.clone(),
+            place: kept.place,
             totals: kept.totals,
             hashes_per_second: 0.0,
             long_rates: LongRates::default(),
@@ -110,19 +117,21 @@ impl Earlier {
         }));
     }
 
-    pub(crate) fn learned(&self, kept: Vec<Kept>) {
+    pub(crate) fn learned(&self, kept: Vec<Kept>, now: Tick) {
         let mut totals = WorkerTotals::default();
         kept.iter().for_each(|kept| totals.add(&kept.totals));
         let workers = kept.into_iter().map(|kept| (kept.name.clone(), kept)).collect();
         let mut inner = self.lock();
-        inner.status.totals = totals;
+        (inner.status.totals, inner.status.learned) = (totals, Some(now));
         inner.status.state = HistoryState::Writing;
         inner.workers = Arc::new(workers);
     }
 
     /// There is a new file; what was learned from the one before stays.
-    pub(crate) fn learned_nothing(&self) {
-        self.lock().status.state = HistoryState::Writing;
+    pub(crate) fn learned_nothing(&self, now: Tick) {
+        let status = &mut self.lock().status;
+        status.state = HistoryState::Writing;
+        status.learned.get_or_insert(now);
     }
 
     pub(crate) fn wrote(&self, at: Tick, bytes: u64) {

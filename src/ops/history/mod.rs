@@ -48,6 +48,8 @@ const ASIDE_MAX: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Kept {
     pub(crate) name: Arc<str>,
+    /// Its place in the order in which the file got to know workers; 0 for [`OTHER`].
+    pub(crate) place: u64,
     pub(crate) totals: WorkerTotals,
     pub(crate) best: f64,
     /// In seconds since 1970.
@@ -253,7 +255,7 @@ impl Writer {
         let kept = store.load()?;
         self.book.learn(&kept);
         self.learned = true;
-        self.earlier.learned(kept);
+        self.earlier.learned(kept, engine::now());
         Ok(store)
     }
 
@@ -282,7 +284,7 @@ impl Writer {
                         Ok(store) => {
                             self.book.begin_anew();
                             self.store = Some(store);
-                            self.earlier.learned_nothing();
+                            self.earlier.learned_nothing(engine::now());
                         }
                         Err(fault) => self.earlier.failed(fault.to_string()),
                     }

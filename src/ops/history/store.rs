@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farm::ledger::{Reason, WorkerTotals};
+use farm::ledger::{OTHER, Reason, WorkerTotals};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 
 use super::{Batch, BlockRow, EventRow, Kept, ShareRow};
@@ -153,8 +153,8 @@ impl Store {
     /// What earlier processes have counted, of every worker.
     pub(crate) fn load(&self) -> Result<Vec<Kept>, Fault> {
         let mut all = self.db.prepare(
-            "SELECT name, accepted, difficulty, difficulty_rejected, blocks, best, last_share \
-             FROM total ORDER BY name",
+            "SELECT name, t.accepted, t.difficulty, t.difficulty_rejected, t.blocks, t.best, \
+             t.last_share, id FROM total t JOIN worker USING (name) ORDER BY name",
         )?;
         let rows = all.query_map([], |row| {
             let totals = WorkerTotals {
@@ -164,8 +164,9 @@ impl Store {
                 blocks: row.get(4)?,
                 ..WorkerTotals::default()
             };
-            let (best, last_share) = (row.get(5)?, row.get(6)?);
-            Ok(Kept { name: row.get::<_, String>(0)?.into(), totals, best, last_share })
+            let (name, best, last_share) = (row.get::<_, String>(0)?, row.get(5)?, row.get(6)?);
+            let place = if name == OTHER { 0 } else { row.get(7)? };
+            Ok(Kept { name: name.into(), place, totals, best, last_share })
         })?;
         let mut kept = rows.collect::<Result<Vec<Kept>, _>>()?;
         let mut rejected = self.db.prepare("SELECT name, reason, count FROM total_rejected")?;

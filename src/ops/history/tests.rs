@@ -26,6 +26,7 @@ fn worker(name: &str, accepted: u64, stale: u64) -> WorkerStatus {
     totals.difficulty_rejected = stale as f64 * 16.0;
     WorkerStatus {
         name: name.into(),
+        place: u64::from(name != OTHER),
         totals,
         hashes_per_second: 1.0,
         long_rates: LongRates::default(),
@@ -434,4 +435,23 @@ fn names_that_only_connect_leave_nothing_in_the_file() {
     );
     let of_workers = "SELECT count(*) FROM event WHERE worker IS NOT NULL";
     assert_eq!(number(&reader(&folder), of_workers), 2, "it came and went");
+}
+
+#[test]
+fn the_order_of_first_shares_outlives_a_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let status = samples::status();
+    let mut writer = process(&folder, ROOM);
+    let row = |name: &str, place| WorkerStatus { place, ..worker(name, 5, 0) };
+    writer.write(&[row("z", 1), row("m", 2), row(OTHER, 0)], &status, moment(START));
+    writer.write(&[row("z", 1), row("m", 2), row("a", 3)], &status, moment(START + 5));
+    drop(writer);
+    let second = process(&folder, ROOM);
+    let mut live = vec![row("!x", 1), row("m", 2), row("b", 3), row(OTHER, 0)];
+    second.earlier.complete(&mut live, moment(START).tick, START);
+    live.sort_by_key(|row| row.place);
+    let names: Vec<&str> = live.iter().map(|row| &*row.name).collect();
+    assert_eq!(names, [OTHER, "z", "m", "a", "!x", "b"]);
+    assert_eq!(live[0].place, 0);
+    assert!(live.windows(2).all(|pair| pair[0].place < pair[1].place), "no two have one place");
 }

@@ -22,7 +22,7 @@ use crate::view::View;
 /// The shards answer within milliseconds; this is less than a request's deadline.
 const LIST_LIMIT: Duration = Duration::from_secs(3);
 /// A list is shown again for so long, in µs: the accounts behind it move once a second.
-const FRESH_MICROS: u64 = 1_000_000;
+pub(super) const FRESH_MICROS: u64 = 1_000_000;
 
 /// A connection and its shard.
 pub(super) type Miner = (ShardIndex, MinerRow);

@@ -20,9 +20,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
 pub(crate) use lists::List;
-use lists::Pages;
+use lists::{FRESH_MICROS, Pages};
 pub use serve::serve;
 
+use crate::history::HistoryState;
 use crate::view::View;
 
 /// No page takes longer; the list of miners asks every shard and has the same.
@@ -55,14 +56,22 @@ pub fn router(view: Arc<dyn View>) -> Router {
 async fn metrics(State(pages): State<Pages>, State(view): State<Arc<dyn View>>) -> Response {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     // Without the accounts the page still says why they are not to be had.
-    let workers = match view.worker_series() {
-        0 => List::default(),
-        _ => pages.workers().await.unwrap_or_default(),
+    let workers = match view.worker_series() > 0 && totals_are_known(&*view) {
+        true => pages.workers().await.ok(),
+        false => None,
     };
     match crate::metrics::text(&view, workers) {
         Ok(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
         Err(_) => api::error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"),
     }
+}
+
+/// Whether lists of workers hold what earlier processes counted: a counter that got it later would
+/// jump. Until then no list that was made before is shown any more.
+fn totals_are_known(view: &dyn View) -> bool {
+    let history = view.history();
+    let known = history.learned.is_some_and(|at| view.now().since(at) > FRESH_MICROS);
+    known || history.state == HistoryState::Off
 }
 
 async fn deadline(request: axum::extract::Request, next: axum::middleware::Next) -> Response {

@@ -47,6 +47,8 @@ struct Farm {
     now: AtomicU64,
     /// Workers that have metrics of their own.
     series: usize,
+    /// Since when it is known what earlier processes counted.
+    learned: Option<Tick>,
 }
 
 impl Farm {
@@ -86,6 +88,7 @@ impl Farm {
             lists_made: AtomicU64::default(),
             now: AtomicU64::new(NOW.as_micros()),
             series: 0,
+            learned: Some(Tick(0)),
         }
     }
 
@@ -156,6 +159,7 @@ impl View for Farm {
             bytes: 4_096,
             written,
             totals,
+            learned: self.learned,
             ..HistoryStatus::default()
         }
     }
@@ -180,6 +184,7 @@ fn worker(number: u32) -> WorkerStatus {
     totals.difficulty_accepted = 5.5;
     WorkerStatus {
         name: format!("farm.{number:02}").into(),
+        place: u64::from(number) + 1,
         totals,
         hashes_per_second: 1e12,
         long_rates: LongRates { hour: 2e12, day: 3e12 },

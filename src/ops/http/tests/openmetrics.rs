@@ -201,22 +201,62 @@ fn workers_have_metrics_of_their_own_if_they_are_asked_for_and_few() {
     farm.series = 2;
     if let Ok(workers) = &mut farm.workers {
         workers[29].name = "a\"b\\c\nd".into();
-        workers.push(WorkerStatus { name: "other".into(), ..worker(1) });
+        workers.push(WorkerStatus { name: "other".into(), place: 0, ..worker(1) });
     }
-    let (_, page) = get(serving(Arc::new(farm)), "/metrics");
-    let families = parse(&page).expect("hostile names are escaped");
-    let (_, shares) =
-        families.iter().find(|(name, _)| name == "headframe_worker_shares").expect("it");
-    let of = |name: &str, result: &str| {
-        let wanted = [("worker", name), ("result", result)];
-        let wanted: Vec<_> = wanted.map(|(name, of)| (name.to_owned(), of.to_owned())).into();
-        let found = shares.samples.iter().find(|(_, labels, _)| *labels == wanted);
-        found.map(|(_, _, value)| *value)
-    };
+    let of = worker_shares(farm);
     assert_eq!(of("a\"b\\c\nd", "accepted"), Some(5.0));
     assert_eq!(of("farm.01", "rejected"), Some(3.0));
     assert_eq!(of("farm.02", "accepted"), None, "two are asked for");
     assert_eq!(of("other", "accepted"), Some(29.0 * 5.0), "all others, and the others");
     let (_, page) = get(serving(Arc::new(Farm::new())), "/metrics");
     assert!(!page.contains("headframe_worker_"), "nobody asked");
+}
+
+/// What the page says of a worker's shares by their result, where it says anything.
+fn worker_shares(farm: Farm) -> impl Fn(&str, &str) -> Option<f64> {
+    let (_, page) = get(serving(Arc::new(farm)), "/metrics");
+    let families = parse(&page).expect("hostile names are escaped");
+    let mut families = families.into_iter();
+    let shares = families.find(|(name, _)| name == "headframe_worker_shares");
+    let samples = shares.map_or_else(Vec::new, |(_, shares)| shares.samples);
+    move |name, result| {
+        let wanted = [("worker", name), ("result", result)];
+        let wanted: Vec<_> = wanted.map(|(name, of)| (name.to_owned(), of.to_owned())).into();
+        let found = samples.iter().find(|(_, labels, _)| *labels == wanted);
+        found.map(|(_, _, value)| *value)
+    }
+}
+
+#[test]
+fn nobody_takes_the_series_of_another_worker() {
+    let farm = |newcomers: &[&str]| {
+        let mut farm = Farm::new();
+        farm.series = 28;
+        let workers = farm.workers.as_mut().expect("they can be had");
+        for (name, place) in newcomers.iter().zip(31..) {
+            workers.push(WorkerStatus { name: (*name).into(), place, ..worker(1) });
+        }
+        worker_shares(farm)
+    };
+    let (before, after) = (farm(&[]), farm(&["!x", "other~1", "farm.000"]));
+    for number in 0..28 {
+        let name = format!("farm.{number:02}");
+        assert_eq!((before(&name, "accepted"), after(&name, "accepted")), (Some(5.0), Some(5.0)));
+    }
+    assert_eq!((before("!x", "accepted"), after("!x", "accepted")), (None, None));
+    assert_eq!(before("other", "accepted"), Some(2.0 * 5.0));
+    assert_eq!(after("other", "accepted"), Some(5.0 * 5.0), "by what they brought themselves");
+}
+
+#[test]
+fn series_of_workers_are_absent_rather_than_too_low() {
+    let mut farm = Farm::new();
+    (farm.series, farm.learned) = (2, None);
+    assert_eq!(worker_shares(farm)("other", "accepted"), None, "earlier counts are not known");
+    let mut farm = Farm::new();
+    (farm.series, farm.learned) = (2, Some(Tick(NOW.as_micros() - 500_000)));
+    assert_eq!(worker_shares(farm)("other", "accepted"), None, "a list may be of before");
+    let mut farm = Farm::new();
+    (farm.series, farm.workers) = (2, Err(ListError::Busy));
+    assert_eq!(worker_shares(farm)("other", "accepted"), None, "there is no list");
 }
