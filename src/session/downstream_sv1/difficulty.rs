@@ -23,9 +23,10 @@ pub(super) enum Hint {
 }
 
 impl DownstreamSv1 {
-    /// Takes a hint, unless a stronger one was given or it is absurd.
+    /// Takes a hint, unless a stronger one was given. However large or small, it stands for the
+    /// allowed difficulty that is nearest.
     pub(super) fn take_hint(&mut self, shared: &Shared, hint: Hint, wanted: Option<Difficulty>) {
-        let Some(wanted) = wanted.filter(|wanted| wanted.get() <= HINT_MAX) else { return };
+        let Some(wanted) = wanted else { return };
         if self.hint.is_none_or(|(former, _)| former <= hint) {
             self.hint = Some((hint, wanted));
             self.choose_start(shared);
@@ -155,22 +156,18 @@ impl DownstreamSv1 {
     }
 }
 
-/// The difficulty that a password asks for: `d=1024`, alone or among other words.
+/// The difficulty that a password asks for: `d=1024`, alone or among other words, of which the
+/// first counts that can be read.
 pub(super) fn of_password(password: &str) -> Option<Difficulty> {
     let words = password.split([',', ';', ' ', '&']);
-    let number = words.filter_map(|word| word.split_once('=')).find_map(|(key, number)| {
+    words.filter_map(|word| word.split_once('=')).find_map(|(key, number)| {
         let is_ours = PASSWORD_KEYS.iter().any(|ours| key.eq_ignore_ascii_case(ours));
-        is_ours.then_some(number)
-    });
-    number.and_then(|number| number.parse().ok()).and_then(Difficulty::new)
+        Difficulty::new(number.parse().ok().filter(|_| is_ours)?)
+    })
 }
 
 /// What pools call it.
 const PASSWORD_KEYS: [&str; 3] = ["d", "diff", "fd"];
-
-/// At 12 shares a minute more than the whole network's speed of 2022 behind one connection: who
-/// asks for more has made a mistake, and would never be heard of again.
-const HINT_MAX: f64 = 4_294_967_296.0;
 
 /// Accepted shares at one difficulty that say that it suits: 80 s of them at 12 a minute. A flood
 /// is over before, and a machine that fell silent has none.

@@ -154,22 +154,40 @@ fn a_hint_is_a_start_and_forgotten_with_the_first_share() {
 }
 
 #[test]
-fn absurd_hints_are_answered_and_ignored() {
-    for number in ["0", "-1", "1e300", "\"x\"", "null", "{}", "5e9", "1e-300"] {
-        let mut pair = arriving(Settings { minimum_difficulty: difficulty(1.0), ..real() });
+fn hints_are_answered_and_those_that_are_numbers_are_heeded_within_the_bounds() {
+    let (least, most) = (1.0, 4_294_967_296.0);
+    let bounded = || Settings {
+        minimum_difficulty: difficulty(least),
+        maximum_difficulty: difficulty(most),
+        ..real()
+    };
+    for (number, wanted) in [
+        ("0", 16_384.0),
+        ("-1", 16_384.0),
+        ("\"x\"", 16_384.0),
+        ("null", 16_384.0),
+        ("{}", 16_384.0),
+        ("1e999", 16_384.0),
+        ("1e-300", least),
+        ("4294967296", most),
+        ("5000000000", most),
+        ("1e18", most),
+        ("18446744073709551616", most),
+        ("1e300", most),
+    ] {
+        let mut pair = arriving(bounded());
         pair.say(&subscribe("miner/1.0"));
         pair.lines();
         assert_eq!(pair.ask(&suggest(number)).len(), 1, "{number} has its answer");
         pair.say(AUTHORIZE);
-        let wanted = if number == "1e-300" { 1.0 } else { 16_384.0 };
         assert_eq!((told(&pair), pair.closed), (wanted, None), "{number}");
     }
     let target = |digit: &str| {
         let target = digit.repeat(64);
         format!(r#"{{"id":7,"method":"mining.suggest_target","params":["{target}"]}}"#)
     };
-    for (digit, wanted) in [("0", 16_384.0), ("f", 1.0)] {
-        let mut pair = arriving(Settings { minimum_difficulty: difficulty(1.0), ..real() });
+    for (digit, wanted) in [("0", 16_384.0), ("f", least)] {
+        let mut pair = arriving(bounded());
         pair.say(&subscribe("miner/1.0"));
         pair.say(&target(digit));
         pair.say(AUTHORIZE);

@@ -381,12 +381,21 @@ fn b14_a_password_may_ask_for_a_difficulty() {
         ("d=-5", 16_384.0),
         ("d=nan", 16_384.0),
         ("d=inf", 16_384.0),
-        ("d=1e300", 16_384.0),
+        ("d=1e999", 16_384.0),
+        ("d=4194304", 4_194_304.0),
+        ("d=4294967296", 4_194_304.0),
+        ("d=5000000000", 4_194_304.0),
+        ("d=1e300", 4_194_304.0),
+        ("d=bad,d=8", 8.0),
+        ("d=0;x=4;diff=32", 32.0),
+        ("d=8,d=bad", 8.0),
+        ("d=bad,x=8", 16_384.0),
         ("d=", 16_384.0),
         ("id=7", 16_384.0),
         ("x", 16_384.0),
     ] {
-        let mut pair = Pair::with(Settings { minimum_difficulty: difficulty(1.0), ..real() });
+        let (minimum_difficulty, maximum_difficulty) = (difficulty(1.0), difficulty(4_194_304.0));
+        let mut pair = Pair::with(Settings { minimum_difficulty, maximum_difficulty, ..real() });
         pair.adopt(job(1, 1, pair.now));
         pair.say(SUBSCRIBE);
         // Somebody typed the password; the firmware suggests the same to every pool.
