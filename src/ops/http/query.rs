@@ -11,6 +11,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use farm::ledger::ledger_name;
 
 use super::api::error;
 
@@ -138,7 +139,8 @@ impl Rows {
     }
 }
 
-/// A name, or the beginning of one in front of a `*`.
+/// A name, or the beginning of one in front of a `*`. A name may be given as the miner gives it,
+/// also where the ledger has cut or marked it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NameFilter(Option<String>);
 
@@ -153,7 +155,7 @@ impl NameFilter {
             None => true,
             Some(wanted) => match wanted.strip_suffix('*') {
                 Some(beginning) => name.starts_with(beginning),
-                None => name == wanted,
+                None => name == wanted || name == ledger_name(wanted),
             },
         }
     }
@@ -161,6 +163,8 @@ impl NameFilter {
 
 #[cfg(test)]
 mod tests {
+    use farm::ledger::OTHER;
+
     use super::*;
 
     fn asked(pairs: &[(&str, &str)]) -> Asked {
@@ -194,9 +198,18 @@ mod tests {
 
     #[test]
     fn a_name_is_whole_or_its_beginning() {
-        let filter = |text| NameFilter::of(&mut asked(&[("worker", text)]), "worker");
+        let filter = |text: &str| NameFilter::of(&mut asked(&[("worker", text)]), "worker");
         let whole = filter("farm.a").expect("sense");
         assert!(whole.takes("farm.a") && !whole.takes("farm.a1"));
+        // The ledger cuts a name of 97 to 191 bytes, and marks one that is its own.
+        for given in ["w".repeat(97), "ü".repeat(95), OTHER.to_owned()] {
+            let kept = ledger_name(&given);
+            assert_ne!(kept, given);
+            let whole = filter(&given).expect("sense");
+            assert!(whole.takes(&kept) && !whole.takes(&ledger_name(&format!("{given}1"))));
+            assert!(filter(&kept).expect("sense").takes(&kept), "as the pages show it");
+        }
+        assert!(filter(OTHER).expect("sense").takes(OTHER), "and all others");
         let beginning = filter("farm.*").expect("sense");
         assert!(beginning.takes("farm.a1") && !beginning.takes("firm.a1"));
         assert!(NameFilter::of(&mut asked(&[]), "worker").expect("sense").takes("anybody"));
