@@ -134,7 +134,7 @@ fn little_locked_memory_is_69_with_the_remedy() {
     let file = house.write(&house.config(""));
     let output = limited("ulimit -l 64", "check", &file);
     assert_eq!(code(&output), 69, "{}", errors(&output));
-    assert!(errors(&output).contains("LimitMEMLOCK=64M"), "{}", errors(&output));
+    assert!(errors(&output).contains("LimitMEMLOCK=8M"), "{}", errors(&output));
 }
 
 #[test]

@@ -229,6 +229,7 @@ mod tests {
         let difficulty = difficulty.and_then(Difficulty::new);
         WorkerStatus {
             name: name.into(),
+            place: 1,
             totals: WorkerTotals::default(),
             hashes_per_second: 0.0,
             long_rates: LongRates::default(),

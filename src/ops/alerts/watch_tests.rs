@@ -34,6 +34,7 @@ impl Farm {
         for name in names {
             let status = WorkerStatus {
                 name: name.into(),
+                place: 1,
                 totals: WorkerTotals::default(),
                 hashes_per_second: 0.0,
                 long_rates: LongRates::default(),
