@@ -299,6 +299,11 @@ impl ShardWorkers {
         id
     }
 
+    /// The worker of this name, or [`WorkerId::OTHER`] as long as it has no account here.
+    pub fn known(&self, name: &str) -> WorkerId {
+        self.by_name.get(&*ledger_name(name)).copied().unwrap_or(WorkerId::OTHER)
+    }
+
     fn push(&mut self, name: Arc<str>) {
         let id = WorkerId(self.rows.len() as u32);
         let row = WorkerRow {

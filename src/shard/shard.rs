@@ -479,10 +479,13 @@ impl<R: Ring> Shard<R> {
 
     fn note_name(&mut self, slot: u32, worker: u8) {
         let place = self.slots.at_mut(slot);
+        let names = place.session.as_ref().map_or(&[][..], |session| session.names());
         // Names are only ever appended; one that authorizes again is known.
         while place.workers.len() <= usize::from(worker) {
-            place.workers.push(WorkerId::OTHER);
-            self.workers.connected(WorkerId::OTHER);
+            let name = names.get(place.workers.len());
+            let id = name.map_or(WorkerId::OTHER, |name| self.workers.known(name));
+            place.workers.push(id);
+            self.workers.connected(id);
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Host {
     /// What the life before had leased last, for a world that lies about leases.
     pub(crate) dead_lease: Option<Lease>,
     pub(crate) drained: bool,
+    /// Connections so far that had to make room for others.
+    pub(crate) made_room: u64,
     settings: ShardSettings,
     /// The counters when this life began: shards count on through their lives.
     before: Books,
@@ -306,6 +308,7 @@ pub(crate) fn host(
         busy_until: 0,
         stalled_at: None,
         drained: false,
+        made_room: 0,
         dead_lease: None,
         settings,
         before: Books::default(),
