@@ -34,8 +34,8 @@ const WORKERS_PER_PAGE: usize = 1_024;
 const REMEMBERED_PER_MESSAGE: usize = 256;
 
 /// A report is only sent back to a shard for which fewer messages wait. With one lease, the open
-/// questions, where workers have settled, whether there is work and the drain this stays below what an outbox holds, so that
-/// none of them is refused.
+/// questions, where workers have settled, whether there is work and the drain this stays below what
+/// an outbox holds, so that none of them is refused.
 const RECYCLED_WAITING_MAX: usize = 8;
 
 const _: () = assert!(RECYCLED_WAITING_MAX + MINER_QUERIES_MAX + 4 < OUTBOX_MESSAGES_MAX);

@@ -56,7 +56,8 @@ impl Difficulties {
             Ok(workers) => workers,
             Err(Fault::Unreadable(why)) => {
                 let says = "miners start as if they were new";
-                tracing::warn!(file = %path.display(), "difficulties cannot be read: {why}; {says}");
+                let file = path.display();
+                tracing::warn!(%file, "difficulties cannot be read: {why}; {says}");
                 BTreeMap::new()
             }
             Err(Fault::Damaged(why)) => {

@@ -1,6 +1,7 @@
 //! The post: what waits for a receiver, and how much of it. A way of delivery has a queue of fixed
-//! length and a pace, so that neither a storm of alerts nor a receiver that hangs can take memory or
-//! keep anybody waiting. Blocks have room and pace of their own: no storm of silence pushes one out.
+//! length and a pace, so that neither a storm of alerts nor a receiver that hangs can take memory
+//! or keep anybody waiting. Blocks have room and pace of their own: no storm of silence pushes one
+//! out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
