@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use engine::Inherited;
 use node::simulated::Control;
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 use crate::accounts::AccountsLog;
 use crate::blocks::BlockLog;
@@ -196,12 +196,12 @@ pub(crate) async fn drained(farm: &Arc<Running>) -> bool {
 async fn drain(farm: &Arc<Running>, manager: &mut Manager) {
     tracing::info!("draining: no new miners, answering what was read");
     manager.stopping();
+    // At once: a timer, also one that is due, takes a millisecond, and a drain may take less.
+    manager.draining(&**farm);
     let mut drained = pin!(drained(farm));
-    let mut look = interval(LOOK_EVERY);
+    let mut look = interval_at((Instant::now() + LOOK_EVERY).into(), LOOK_EVERY);
     let in_time = loop {
         tokio::select! {
-            // The manager hears of it once at least.
-            biased;
             _ = look.tick() => manager.draining(&**farm),
             in_time = &mut drained => break in_time,
         }
