@@ -162,7 +162,8 @@ fn memlock(maximum: Option<u64>, counted_shards: usize) -> Option<Finding> {
     let needed = (counted_shards as u64 * MEMLOCK_BYTES_PER_SHARD).max(MEMLOCK_BYTES_MIN);
     let bytes = maximum.filter(|bytes| *bytes < needed)?;
     // With room for those rings that count whole huge pages, four times what they need without.
-    let (mib, kib) = ((needed >> 20).max(2) * 4, ((needed >> 20).max(2) * 4) << 10);
+    let mib = (needed >> 20).max(2) * 4;
+    let kib = mib << 10;
     let what = format!(
         "locked memory is limited to {bytes} bytes, but the rings need {needed}; \
          raise it (LimitMEMLOCK={mib}M in the unit, `ulimit -l {kib}` in a shell)"

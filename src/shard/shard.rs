@@ -500,17 +500,19 @@ impl<R: Ring> Shard<R> {
     /// say names costs nothing, and no account is ever taken away. While every account is given,
     /// this looks once per share whether another connection has got one for the name.
     fn account(&mut self, slot: u32, worker: u8) -> WorkerId {
+        let had = self.account_so_far(slot, worker);
+        if had != WorkerId::OTHER {
+            return had;
+        }
         let place = self.slots.at_mut(slot);
         let names = place.session.as_ref().map_or(&[][..], |session| session.names());
         let worker = usize::from(worker);
         let (Some(id), Some(name)) = (place.workers.get_mut(worker), names.get(worker)) else {
             return WorkerId::OTHER;
         };
-        if *id == WorkerId::OTHER {
-            *id = self.workers.intern(name);
-            self.workers.disconnected(WorkerId::OTHER);
-            self.workers.connected(*id);
-        }
+        *id = self.workers.intern(name);
+        self.workers.disconnected(WorkerId::OTHER);
+        self.workers.connected(*id);
         *id
     }
 
