@@ -1,6 +1,8 @@
 //! Alerts of the real binary, told to real receivers: a server that takes them, one that hangs, one
 //! that answers 500, one that is gone; commands that hang, fail and flood. Miners mine meanwhile.
 
+#[path = "support/rig.rs"]
+mod rig;
 mod support;
 
 use std::fs::{self, Permissions};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use rig::Rig;
 use support::{Daemon, Home, LIMIT, get};
 
 /// Every hash is a share and none a block.
@@ -118,54 +121,23 @@ impl Farm {
     }
 }
 
+/// A miner that hashes on the newest job that it has heard of.
 struct Miner {
-    stream: TcpStream,
-    lines: BufReader<TcpStream>,
-    name: String,
-    job: Value,
+    rig: Rig,
     next: u32,
 }
 
 impl Miner {
     fn connect(farm: &Farm, name: &str) -> Miner {
-        let stream = TcpStream::connect(&farm.stratum).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        let lines = BufReader::new(stream.try_clone().expect("a second handle"));
-        let mut miner = Miner { stream, lines, name: name.to_owned(), job: Value::Null, next: 10 };
-        miner.say(&json!({"id": 1, "method": "mining.subscribe", "params": []}));
-        miner.say(&json!({"id": 2, "method": "mining.authorize", "params": [name, "x"]}));
-        miner
+        Miner { rig: Rig::connect(&farm.stratum, name, "x"), next: 10 }
     }
 
-    fn say(&mut self, message: &Value) {
-        self.stream.write_all(format!("{message}\n").as_bytes()).expect("sent");
-    }
-
-    fn hear(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let mut line = String::new();
-            assert!(self.lines.read_line(&mut line).expect("a line") > 0, "it goes on");
-            let message: Value = serde_json::from_str(&line).expect("JSON");
-            if message["method"] == "mining.notify" {
-                self.job = message.clone();
-            }
-            if wanted(&message) {
-                return message;
-            }
-        }
-    }
-
-    /// Submits a share on the newest job that it has heard of, and waits for the answer.
+    /// Submits a share and waits for the answer.
     fn submit(&mut self) -> Value {
-        while self.job.is_null() {
-            self.hear(|message| message["method"] == "mining.notify");
-        }
+        let job = self.rig.job();
         self.next += 1;
-        let (job, ntime) = (&self.job["params"][0], &self.job["params"][7]);
-        let params = json!([self.name, job, "00000000", ntime, format!("{:08x}", self.next)]);
-        self.say(&json!({"id": self.next, "method": "mining.submit", "params": params}));
-        let (id, asked) = (self.next, Instant::now());
-        let answer = self.hear(|message| message["id"] == id);
+        let asked = Instant::now();
+        let answer = self.rig.submit(&job, self.next, self.next);
         assert!(asked.elapsed() < ANSWER_MAX, "{:?}", asked.elapsed());
         answer
     }

@@ -1,15 +1,16 @@
 //! A block outlives the process that found it: the real binary, killed between a share and the
 //! node's answer, and started again.
 
+#[path = "support/rig.rs"]
+mod rig;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::Instant;
 
 use serde_json::Value;
 
+use rig::Rig;
 use support::{Daemon, Home, LIMIT, get};
 
 /// Half of all hashes are blocks, and nobody else finds one.
@@ -36,29 +37,10 @@ fn page(address: &str, path: &str) -> Value {
 
 /// Mines until some block must have been found.
 fn mine(stratum: &str) {
-    let stream = TcpStream::connect(stratum).expect("it listens");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
-    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
-        let line = lines.next().expect("it goes on");
-        let message: Value = serde_json::from_str(&line).expect("JSON");
-        if wanted(&message) {
-            return message;
-        }
-    };
-    let hello = "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n\
-                 {\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"farm.a\",\"x\"]}\n";
-    (&stream).write_all(hello.as_bytes()).expect("sent");
-    let job = next(&|message| message["method"] == "mining.notify");
-    let (job_id, ntime) = (&job["params"][0], &job["params"][7]);
+    let mut rig = Rig::connect(stratum, "farm.a", "x");
+    let job = rig.job();
     for nonce in 0..TRIES {
-        let id = 10 + nonce;
-        let submit = format!(
-            "{{\"id\":{id},\"method\":\"mining.submit\",\"params\":[\"farm.a\",{job_id},\
-             \"00000000\",{ntime},\"{nonce:08x}\"]}}\n"
-        );
-        (&stream).write_all(submit.as_bytes()).expect("sent");
-        next(&|message| message["id"] == id);
+        rig.submit(&job, 10 + nonce, nonce);
     }
 }
 

@@ -2,15 +2,14 @@
 //! connection, a kill and a restart on the same folder, and one whose file of difficulties is
 //! damaged.
 
+#[path = "support/rig.rs"]
+mod rig;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
+use rig::Rig;
 use support::{Daemon, Home, LIMIT};
 
 /// Every hash is a share at all of these difficulties, and none a block.
@@ -31,29 +30,11 @@ fn start(home: &Home) -> (Daemon, String) {
 
 /// Connects anew, finds so many shares, and goes; the difficulty that it was told first.
 fn mine(stratum: &str, name: &str, password: &str, shares: u32) -> f64 {
-    let stream = TcpStream::connect(stratum).expect("it listens");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
-    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
-        let line = lines.next().expect("it goes on");
-        let message: Value = serde_json::from_str(&line).expect("JSON");
-        if wanted(&message) {
-            return message;
-        }
-    };
-    let say = |message: Value| {
-        (&stream).write_all(format!("{message}\n").as_bytes()).expect("sent");
-    };
-    say(json!({"id": 1, "method": "mining.subscribe", "params": ["rig/1"]}));
-    say(json!({"id": 2, "method": "mining.authorize", "params": [name, password]}));
-    let told = next(&|message| message["method"] == "mining.set_difficulty");
-    let job = next(&|message| message["method"] == "mining.notify");
-    let (job, ntime) = (&job["params"][0], &job["params"][7]);
+    let mut rig = Rig::connect(stratum, name, password);
+    let told = rig.hear(|message| message["method"] == "mining.set_difficulty");
+    let job = rig.job();
     for nonce in 0..shares {
-        let id = 10 + nonce;
-        let params = json!([name, job, "00000000", ntime, format!("{nonce:08x}")]);
-        say(json!({"id": id, "method": "mining.submit", "params": params}));
-        assert_eq!(next(&|message| message["id"] == id)["result"], true);
+        assert_eq!(rig.submit(&job, 10 + nonce, nonce)["result"], true);
     }
     let told = told["params"][0].as_f64().expect("a number");
     // The JSON reader of this test is wrong by a bit now and then; these are powers of two.

@@ -3,16 +3,17 @@
 
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "support/rig.rs"]
+mod rig;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use disk::Disk;
+use rig::Rig;
 use support::{Daemon, Home, LIMIT, get};
 
 /// Every hash is a share and none a block.
@@ -42,31 +43,11 @@ fn page(address: &str, path: &str) -> Value {
 
 /// Mines `shares` good shares and one that is refused, and goes away.
 fn mine(stratum: &str, name: &str, shares: u32) {
-    let stream = TcpStream::connect(stratum).expect("it listens");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("text"));
-    let mut next = |wanted: &dyn Fn(&Value) -> bool| loop {
-        let line = lines.next().expect("it goes on");
-        let message: Value = serde_json::from_str(&line).expect("JSON");
-        if wanted(&message) {
-            return message;
-        }
-    };
-    let hello = format!(
-        "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}}\n\
-         {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n"
-    );
-    (&stream).write_all(hello.as_bytes()).expect("sent");
-    let job = next(&|message| message["method"] == "mining.notify");
-    let (job_id, ntime) = (&job["params"][0], &job["params"][7]);
+    let mut rig = Rig::connect(stratum, name, "x");
+    let job = rig.job();
     for nonce in (0..shares).chain([0]) {
         let id = if nonce > 0 { 10 + nonce } else { 9 };
-        let submit = format!(
-            "{{\"id\":{id},\"method\":\"mining.submit\",\"params\":[\"{name}\",{job_id},\
-             \"00000000\",{ntime},\"{nonce:08x}\"]}}\n"
-        );
-        (&stream).write_all(submit.as_bytes()).expect("sent");
-        next(&|message| message["id"] == id);
+        rig.submit(&job, id, nonce);
     }
 }
 
