@@ -20,6 +20,8 @@ use farm::ledger::{OTHER, WorkerStatus};
 use pow::Difficulty;
 use session::{Class, REMEMBERED_MAX, Remembered, Settled};
 
+use crate::state;
+
 /// The file's name in the state folder.
 const FILE: &str = "difficulties";
 const HEAD: &str = "headframe difficulties 1";
@@ -163,6 +165,9 @@ enum Fault {
 }
 
 fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Entry>, Fault> {
+    if state::is_no_plain_file(path) {
+        return Err(Fault::Damaged("it is no plain file"));
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -220,25 +225,15 @@ fn move_aside(path: &Path, why: &str, unix: i64) {
 
 #[cfg(test)]
 mod tests {
-    use farm::ledger::{LongRates, WorkerTotals};
-
     use super::*;
+    use crate::samples;
 
     const NOW: i64 = 1_764_000_000;
 
     fn worker(name: &str, difficulty: Option<f64>) -> WorkerStatus {
         let difficulty = difficulty.and_then(Difficulty::new);
-        WorkerStatus {
-            name: name.into(),
-            place: 1,
-            totals: WorkerTotals::default(),
-            hashes_per_second: 0.0,
-            long_rates: LongRates::default(),
-            connections: 1,
-            last_share: None,
-            best_difficulty: 0.0,
-            settled: difficulty.map(|difficulty| Settled { difficulty, class: Class::Whatsminer }),
-        }
+        let settled = difficulty.map(|difficulty| Settled { difficulty, class: Class::Whatsminer });
+        WorkerStatus { settled, ..samples::worker(name) }
     }
 
     fn names(difficulties: &Difficulties) -> Vec<String> {
@@ -326,6 +321,16 @@ mod tests {
             opened.write();
             assert_eq!(names(&Difficulties::open(folder.path(), NOW)), ["farm.a"]);
         }
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_moved_aside_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        assert!(made.success());
+        assert!(Difficulties::open(folder.path(), NOW).remembered().is_empty());
+        assert!(!path.exists() && path.with_extension("damaged").exists());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use farm::blocks::{
     BlockFacts, BlockRecord, Journaled, NodeRecord, Outcome, RetryPolicy, SubmitResult,
 };
 use farm::jobs::JobSettings;
+use farm::ledger::{LongRates, WorkerStatus, WorkerTotals};
 use farm::status::JobStatus;
 use farm::{Coordinator, CoordinatorSettings, Status};
 use session::Tick;
@@ -33,6 +34,21 @@ pub(crate) fn status() -> Status {
     };
     let coordinator = Coordinator::new(settings, pow::Kernel::detect(), NOW);
     coordinator.expect("the sizes are possible").status()
+}
+
+/// A worker with one connection that has done nothing yet.
+pub(crate) fn worker(name: &str) -> WorkerStatus {
+    WorkerStatus {
+        name: name.into(),
+        place: 1,
+        totals: WorkerTotals::default(),
+        hashes_per_second: 0.0,
+        long_rates: LongRates::default(),
+        connections: 1,
+        last_share: None,
+        best_difficulty: 0.0,
+        settled: None,
+    }
 }
 
 /// A job whose template came in at that moment.

@@ -185,6 +185,12 @@ fn nearest(path: &Path) -> &Path {
     existing.unwrap_or(Path::new("."))
 }
 
+/// Whether something else than a file of our own has this name: to open a pipe would hang, and a
+/// link leads out of the folder.
+pub(crate) fn is_no_plain_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|what| !what.is_file())
+}
+
 fn open_lock(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // Through a link somebody else's file would be written to.

@@ -1,8 +1,7 @@
 //! Silence, judged on made-up accounts over made-up time.
 
-use farm::ledger::{LongRates, WorkerTotals};
-
 use super::*;
+use crate::samples;
 
 const MINUTE: u64 = 60_000_000;
 const LOOK_MICROS: u64 = 5_000_000;
@@ -32,17 +31,7 @@ impl Farm {
 
     fn with(mut self, names: impl IntoIterator<Item = String>, seconds: f64) -> Farm {
         for name in names {
-            let status = WorkerStatus {
-                name: name.into(),
-                place: 1,
-                totals: WorkerTotals::default(),
-                hashes_per_second: 0.0,
-                long_rates: LongRates::default(),
-                connections: 1,
-                last_share: None,
-                best_difficulty: 0.0,
-                settled: None,
-            };
+            let status = samples::worker(&name);
             let next = self.now.as_micros() as f64 + seconds * 1e6;
             self.workers.push(Machine { status, seconds, hashes: true, next });
         }

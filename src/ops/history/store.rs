@@ -12,6 +12,7 @@ use farm::ledger::{OTHER, Reason, WorkerTotals};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 
 use super::{Batch, BlockRow, EventRow, Kept, ShareRow};
+use crate::state;
 
 /// Written into each file. A file with a higher number is a later headframe's.
 const VERSION: i64 = 1;
@@ -113,8 +114,7 @@ impl From<rusqlite::Error> for Fault {
 impl Store {
     /// Opens the file, or makes it where there is none.
     pub(crate) fn open(path: &Path, bytes_max: u64) -> Result<Store, Fault> {
-        // A pipe would hang the start, and a link leads out of the folder.
-        if path.symlink_metadata().is_ok_and(|what| !what.is_file()) {
+        if state::is_no_plain_file(path) {
             return Err(Fault::Damaged("it is no plain file".to_owned()));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
